@@ -1,0 +1,104 @@
+//! Names, sizes and the version of everything that the agent finds in the kernel.
+//!
+//! Invariant: a change of any `#[repr(C)]` type of this crate, or of a name or size here, changes [`LAYOUT_VERSION`],
+//! which is part of the pin path: an agent never opens maps of another layout.
+
+/// Version of the layout of all maps; part of the pin path.
+pub const LAYOUT_VERSION: u32 = 4;
+
+/// Name of the XDP program on the interface's ingress.
+///
+/// # Minimum kernel version
+/// 5.18, for `xdp.frags`.
+pub const XDP_PROGRAM: &str = "kplb_xdp";
+/// Name of the TC program on the interface's egress, which reverses replies of a local backend.
+pub const TC_PROGRAM: &str = "kplb_tc";
+
+/// Name of the program that goes through the flow tables: run by the agent, attached to nothing.
+///
+/// # Minimum kernel version
+/// 5.13, for `bpf_for_each_map_elem`.
+pub const SWEEP_PROGRAM: &str = "kplb_sweep";
+
+/// Services that can exist at once; service ids are below it.
+pub const MAX_SERVICES: u32 = 1024;
+/// Backends that can exist at once, over all services; backend ids are below it.
+pub const MAX_BACKENDS: u32 = 4096;
+
+/// Flow entries per address family unless the agent sizes the table at load: two for each flow.
+pub const DEFAULT_FLOW_ENTRIES: u32 = 2 * 65_536;
+/// Half-open flow entries per address family unless the agent sizes the table at load: two for each flow.
+pub const DEFAULT_HALF_OPEN_ENTRIES: u32 = 2 * 8_192;
+
+/// NAT ports tried for a new flow before it is dropped.
+pub const MAX_NAT_PROBES: u32 = 128;
+
+/// Bytes of the ring of reports: a thousand of them, where one is enough to make the agent look.
+pub const REPORTS_BYTES: u32 = 16 * 1024;
+/// Bytes of the ring of orphans: ten thousand flows end in one sweep.
+pub const ORPHANS_BYTES: u32 = 1024 * 1024;
+
+/// Names of the maps, as the kernel shows them.
+pub mod map {
+    /// One [`crate::node::Node`].
+    pub const NODE: &str = "NODE";
+    /// One [`crate::gate::Gate`].
+    pub const GATE: &str = "GATE";
+    /// Every IPv4 VIP.
+    pub const VIPS4: &str = "VIPS4";
+    /// Every IPv6 VIP.
+    pub const VIPS6: &str = "VIPS6";
+    /// IPv4 VIP endpoint to [`crate::service::Service`].
+    pub const SERVICES4: &str = "SERVICES4";
+    /// IPv6 VIP endpoint to [`crate::service::Service`].
+    pub const SERVICES6: &str = "SERVICES6";
+    /// Backend id to [`crate::backend::Backend`].
+    pub const BACKENDS: &str = "BACKENDS";
+    /// Service id to [`crate::maglev::Ring`].
+    pub const RINGS: &str = "RINGS";
+    /// IPv4 flows whose client has proved that it is there.
+    pub const FLOWS4: &str = "FLOWS4";
+    /// IPv6 flows whose client has proved that it is there.
+    pub const FLOWS6: &str = "FLOWS6";
+    /// IPv4 flows whose client has not.
+    pub const HALF_OPEN4: &str = "HALF_OPEN4";
+    /// IPv6 flows whose client has not.
+    pub const HALF_OPEN6: &str = "HALF_OPEN6";
+    /// Packets per [`crate::verdict::Verdict`], per CPU.
+    pub const VERDICTS: &str = "VERDICTS";
+    /// Backend id to [`crate::stats::BackendStats`], per CPU.
+    pub const BACKEND_STATS: &str = "BACKEND_STATS";
+    /// Ring of [`crate::report::Report`]s.
+    pub const REPORTS: &str = "REPORTS";
+    /// Backend id to the time of its last report, in nanoseconds of the monotonic clock.
+    pub const REPORTED: &str = "REPORTED";
+    /// One [`crate::sweep::Sweep`].
+    pub const SWEEP: &str = "SWEEP";
+    /// Backend id to [`crate::sweep::FlowCount`].
+    pub const FLOW_COUNTS: &str = "FLOW_COUNTS";
+    /// Ring of [`crate::sweep::Orphan`]s.
+    pub const ORPHANS: &str = "ORPHANS";
+
+    /// Every map above, in the order in which they are pinned.
+    pub const ALL: [&str; 19] = [
+        NODE,
+        GATE,
+        VIPS4,
+        VIPS6,
+        SERVICES4,
+        SERVICES6,
+        BACKENDS,
+        RINGS,
+        FLOWS4,
+        FLOWS6,
+        HALF_OPEN4,
+        HALF_OPEN6,
+        VERDICTS,
+        BACKEND_STATS,
+        REPORTS,
+        REPORTED,
+        SWEEP,
+        FLOW_COUNTS,
+        ORPHANS,
+    ];
+}

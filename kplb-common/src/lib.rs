@@ -1,0 +1,36 @@
+//! Types and pure decisions shared by kplb's BPF programs and its agent.
+//!
+//! Everything that crosses the kernel boundary is defined here once: map keys and values with an explicit layout,
+//! the names of maps and programs, the verdicts. So are the small decisions that the BPF programs, the agent and the
+//! tests must take alike: checksum deltas, the keyed hash, slot choice, flow state. Nothing here opens a socket,
+//! reads a clock or allocates.
+
+#![no_std]
+
+pub mod abi;
+pub mod net;
+
+pub mod node;
+
+pub mod endpoint;
+pub mod gate;
+
+pub mod backend;
+pub mod maglev;
+pub mod service;
+
+pub mod flow;
+pub mod flow_state;
+
+pub mod verdict;
+
+pub mod stats;
+
+pub mod report;
+pub mod sweep;
+
+pub mod checksum;
+pub mod hash;
+
+#[cfg(feature = "user")]
+pub mod pod;

@@ -1,0 +1,106 @@
+//! What the programs must know of the node they run on.
+
+use crate::net::{Ip4, Ip6, Mac};
+
+/// Room for the lifetimes: a power of two, so that a masked state is always a valid index.
+pub const LIFETIMES: usize = 16;
+
+/// The node, as the agent last saw it; the one value of `NODE`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Node {
+    /// How long an entry of each [`crate::flow_state::FlowState`] lives without a packet, in nanoseconds, indexed by the state's number.
+    pub lifetimes_ns: [u64; LIFETIMES],
+    /// IPv6 source address of NATed flows.
+    pub ipv6: Ip6,
+    /// IPv4 source address of NATed flows.
+    pub ipv4: Ip4,
+    /// First source port of NATed flows, host order.
+    pub nat_port_first: u16,
+    /// Last source port of NATed flows, host order; not below the first.
+    pub nat_port_last: u16,
+    /// MAC address of the interface.
+    pub mac: Mac,
+    /// Always zero.
+    pub _pad: u16,
+}
+
+const _: () = assert!(size_of::<Node>() == 160);
+
+impl Node {
+    /// Whether NATed flows may have this source port (host order).
+    #[inline(always)]
+    pub fn is_nat_port(&self, port: u16) -> bool {
+        self.nat_port_first <= port && port <= self.nat_port_last
+    }
+
+    /// How long a flow lives without a packet, in nanoseconds, by the number of its
+    /// [`crate::flow_state::FlowState`]. The number of no
+    /// state, which the programs never write, has whatever lifetime the agent gave it: none.
+    ///
+    /// By number and not by state, which would be a path for the verifier to follow for each state.
+    #[inline(always)]
+    pub fn lifetime_ns(&self, state: u8) -> u64 {
+        self.lifetimes_ns[usize::from(state) & (LIFETIMES - 1)]
+    }
+
+    /// The source port (host order) to try for a new flow at the given probe. One half of `hash` places the first
+    /// probe, the other sets how far apart they are: with a distance of its own for each flow, those that are taken do
+    /// not crowd (double hashing: Knuth, The Art of Computer Programming, volume 3, section 6.4).
+    #[inline(always)]
+    pub fn nat_port(&self, hash: u64, probe: u32) -> u16 {
+        let n_ports = u32::from(self.nat_port_last.wrapping_sub(self.nat_port_first)) + 1;
+        let (start, step) = (hash as u32, (hash >> 32) as u32 | 1);
+        // A place in the range as a fraction of 2^32: the multiplication instead of a modulo.
+        let place = start.wrapping_add(probe.wrapping_mul(step));
+        let offset = (u64::from(place) * u64::from(n_ports)) >> 32;
+        self.nat_port_first.wrapping_add(offset as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::{collections::HashSet, vec::Vec};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{abi::MAX_NAT_PROBES, hash::hash_words};
+
+    fn node(nat_port_first: u16, nat_port_last: u16) -> Node {
+        Node {
+            lifetimes_ns: [0; LIFETIMES],
+            ipv6: Ip6::default(),
+            ipv4: Ip4::default(),
+            nat_port_first,
+            nat_port_last,
+            mac: Mac::default(),
+            _pad: 0,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ports_are_of_the_range(first in 1024_u16.., n in 0_u16..1000, hash: u64, probe in 0..MAX_NAT_PROBES) {
+            let node = node(first, first.saturating_add(n));
+            prop_assert!(node.is_nat_port(node.nat_port(hash, probe)));
+        }
+    }
+
+    /// With nine of ten ports taken, whoever comes still gets one.
+    #[test]
+    fn a_range_can_be_used_nearly_up() {
+        let node = node(10_000, 32_767);
+        let n_flows = 22_768 / 10 * 9;
+        let mut taken = HashSet::new();
+        let mut n_probes = Vec::new();
+        for flow in 0..n_flows {
+            let hash = hash_words(1, &[flow]);
+            let probe = (0..MAX_NAT_PROBES).find(|probe| taken.insert(node.nat_port(hash, *probe)));
+            n_probes.push(probe.expect("a free port"));
+        }
+        assert!(n_probes.iter().sum::<u32>() < 3 * n_flows, "more than three probes on average");
+    }
+}

@@ -1,0 +1,85 @@
+//! From a verdict to an action: the only place that counts verdicts, and the only one that knows action codes.
+
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
+use kplb_common::verdict::{ForwardReason, Verdict};
+
+use crate::maps;
+
+/// What to do with the packet.
+enum Action {
+    Pass = 1,
+    Transmit,
+    Drop,
+}
+
+/// A verdict with its action in one register, so that functions that are not inlined can return it: BPF functions return
+/// integers only.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Outcome(u32);
+
+impl Outcome {
+    /// No verdict yet: another part of the pipeline decides. No action is zero.
+    pub const UNDECIDED: Self = Self(0);
+
+    #[inline(always)]
+    const fn new(action: Action, verdict: Verdict) -> Self {
+        Self((action as u32) << 8 | verdict.index())
+    }
+
+    /// This outcome, or what `decide` decides.
+    #[inline(always)]
+    pub fn or_else(self, decide: impl FnOnce() -> Self) -> Self {
+        if self.0 == Self::UNDECIDED.0 { decide() } else { self }
+    }
+
+    #[inline(always)]
+    const fn action(self) -> u32 {
+        self.0 >> 8
+    }
+
+    #[inline(always)]
+    const fn index(self) -> u32 {
+        self.0 & 0xff
+    }
+}
+
+impl From<Verdict> for Outcome {
+    #[inline(always)]
+    fn from(verdict: Verdict) -> Self {
+        let action = match verdict {
+            Verdict::Pass(_) | Verdict::Forward(ForwardReason::ToLocalBackend | ForwardReason::ToClientLocal) => {
+                Action::Pass
+            }
+            Verdict::Forward(ForwardReason::ToBackend | ForwardReason::ToClient) | Verdict::Reset(_) => {
+                Action::Transmit
+            }
+            Verdict::Drop(_) => Action::Drop,
+        };
+        Self::new(action, verdict)
+    }
+}
+
+/// Counts the verdict and returns its XDP action. A failed count changes nothing.
+#[inline(always)]
+pub fn xdp(outcome: Outcome) -> u32 {
+    maps::count_verdict(outcome.index());
+    const PASS: u32 = Action::Pass as u32;
+    const TRANSMIT: u32 = Action::Transmit as u32;
+    match outcome.action() {
+        PASS => xdp_action::XDP_PASS,
+        TRANSMIT => xdp_action::XDP_TX,
+        _ => xdp_action::XDP_DROP,
+    }
+}
+
+/// Counts the verdict and returns its TC action. What is not dropped is seen by other TC programs, too.
+#[inline(always)]
+pub fn tc(outcome: Outcome) -> i32 {
+    maps::count_verdict(outcome.index());
+    const DROP: u32 = Action::Drop as u32;
+    match outcome.action() {
+        DROP => TC_ACT_SHOT,
+        _ => TC_ACT_UNSPEC,
+    }
+}

@@ -1,0 +1,119 @@
+//! What any XDP program costs: the floors that benchmarks hold kplb's programs against.
+//!
+//! Invariant: nothing here is part of what kplb loads in service; `cargo xtask bench datapath` alone loads this object.
+
+#![no_std]
+#![no_main]
+
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::xdp_action,
+    macros::{map, xdp},
+    maps::{Array, ProgramArray},
+    programs::XdpContext,
+};
+
+/// Bytes of a frame that [`floor_restore`] can put back.
+const FRAME: usize = 128;
+
+/// A frame to put back before each run, and how to vary it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Template {
+    /// The frame's first bytes.
+    frame: [u8; FRAME],
+    /// How many bytes of the frame to put back: a multiple of eight, at most [`FRAME`].
+    length: u32,
+    /// Where in the frame the 16-bit number is (a source port, the end of an address) that differs from run to run.
+    vary_at: u32,
+    /// The numbers run from the frame's own on, this many, a power of two; one: always the same frame.
+    n_variants: u32,
+    /// Runs so far.
+    run: u32,
+}
+
+#[map]
+static TEMPLATE: Array<Template> = Array::with_max_entries(1, 0);
+
+/// The program to measure, in its first slot; while that is empty, the cost of restoring is measured alone.
+#[map]
+static MEASURED: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// A program that does nothing.
+#[xdp(frags)]
+fn floor_pass(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
+/// A program that parses Ethernet, IPv4 and TCP, swaps the MAC addresses and sends the frame back.
+#[xdp(frags)]
+fn floor_swap(ctx: XdpContext) -> u32 {
+    swap(&ctx).unwrap_or(xdp_action::XDP_PASS)
+}
+
+#[inline(always)]
+fn at<T>(ctx: &XdpContext, offset: usize) -> Option<*mut T> {
+    let start = ctx.data();
+    (start + offset + size_of::<T>() <= ctx.data_end()).then_some((start + offset) as *mut T)
+}
+
+#[inline(always)]
+fn swap(ctx: &XdpContext) -> Option<u32> {
+    let macs: *mut [[u16; 3]; 2] = at(ctx, 0)?;
+    let ethertype: *mut u16 = at(ctx, 12)?;
+    let ip: *mut [u8; 20] = at(ctx, 14)?;
+    let tcp: *mut [u8; 20] = at(ctx, 34)?;
+    // SAFETY: each pointer is within the packet by the checks of `at`.
+    unsafe {
+        let is_ours = *ethertype == 0x0800_u16.to_be() && (*ip)[0] == 0x45 && (*ip)[9] == 6 && (*tcp)[12] >> 4 >= 5;
+        if !is_ours {
+            return None;
+        }
+        let [destination, source] = *macs;
+        *macs = [source, destination];
+    }
+    Some(xdp_action::XDP_TX)
+}
+
+/// Puts the frame back as it was, since a rewriting program changes its own input when it is repeated, and runs the
+/// program to measure.
+#[xdp(frags)]
+fn floor_restore(ctx: XdpContext) -> u32 {
+    restore(&ctx);
+    // SAFETY: the slot is empty or holds an XDP program; an empty slot comes back here.
+    unsafe { MEASURED.tail_call(&ctx, 0) };
+    xdp_action::XDP_PASS
+}
+
+#[inline(always)]
+fn restore(ctx: &XdpContext) -> Option<()> {
+    let template = TEMPLATE.get_ptr_mut(0)?;
+    // SAFETY: the one value of the map; its only writers are this program and, before it runs, the agent.
+    let template = unsafe { &mut *template };
+    for chunk in 0..FRAME / 8 {
+        let offset = chunk * 8;
+        if offset >= template.length as usize {
+            break;
+        }
+        let to: *mut u64 = at(ctx, offset)?;
+        // SAFETY: `offset` is below the frame's length; `to` is within the packet by the check of `at`.
+        unsafe { *to = ptr::read(template.frame.as_ptr().add(offset).cast()) };
+    }
+    let number: *mut u16 = at(ctx, template.vary_at as usize & 63)?;
+    let variant = template.run & template.n_variants.wrapping_sub(1);
+    template.run = template.run.wrapping_add(1);
+    // SAFETY: within the packet by the check of `at`.
+    unsafe { *number = u16::from_be(*number).wrapping_add(variant as u16).to_be() };
+    Some(())
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,32 @@
+//! Finding a flow that is alive.
+
+use kplb_common::{
+    flow::{Flow, FlowKey},
+    net::Address,
+    node::Node,
+};
+
+use crate::maps::{self, FlowTable};
+
+/// The time: nanoseconds of the monotonic clock, as coarse as the kernel's tick, which lifetimes of seconds do not
+/// notice and which costs a fraction of the exact time.
+///
+/// # Minimum kernel version
+/// 5.11
+#[inline(always)]
+pub fn now_ns() -> u64 {
+    // SAFETY: takes nothing, and only reads the clock.
+    unsafe { aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns() }
+}
+
+/// The flow of a packet, unless it is older than its state's lifetime: then it does not exist, though no sweep has
+/// come by yet.
+#[inline(always)]
+pub fn find<A: Address>(
+    table: &FlowTable<A>,
+    key: &FlowKey<A>,
+    node: &Node,
+    now_ns: u64,
+) -> Option<&'static mut Flow<A>> {
+    maps::flow(table, key).filter(|flow| !flow.is_expired(now_ns, node.lifetime_ns(flow.state)))
+}

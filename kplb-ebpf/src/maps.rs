@@ -1,0 +1,222 @@
+//! The maps, and safe access to their values.
+//!
+//! Values are handed out as references that live as long as the program runs: the kernel frees no element before it
+//! ends. An entry of an LRU table may be given to another key meanwhile; what is then read or written is one packet's
+//! worth of wrong rewrite or of a lost update, which its end host discards or the next packet mends. Nothing that is
+//! copied from an entry is trusted for memory safety.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    btf_maps,
+    macros::{btf_map, map},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+};
+use kplb_common::{
+    abi,
+    backend::Backend,
+    endpoint::Endpoint,
+    flow::{Flow, FlowKey},
+    gate::Gate,
+    maglev::{NO_BACKEND, Ring},
+    net::{Ip4, Ip6},
+    node::Node,
+    report::Report,
+    service::Service,
+    stats::BackendStats,
+    sweep::{FlowCount, Orphan, Sweep},
+    verdict::Verdict,
+};
+
+#[map]
+static NODE: Array<Node> = Array::with_max_entries(1, 0);
+#[map]
+static GATE: Array<Gate> = Array::with_max_entries(1, 0);
+
+#[map]
+pub static VIPS4: HashMap<Ip4, u8> = HashMap::with_max_entries(abi::MAX_SERVICES, BPF_F_NO_PREALLOC);
+#[map]
+pub static VIPS6: HashMap<Ip6, u8> = HashMap::with_max_entries(abi::MAX_SERVICES, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static SERVICES4: HashMap<Endpoint<Ip4>, Service> = HashMap::with_max_entries(abi::MAX_SERVICES, BPF_F_NO_PREALLOC);
+#[map]
+pub static SERVICES6: HashMap<Endpoint<Ip6>, Service> = HashMap::with_max_entries(abi::MAX_SERVICES, BPF_F_NO_PREALLOC);
+
+#[map]
+static BACKENDS: Array<Backend> = Array::with_max_entries(abi::MAX_BACKENDS, 0);
+
+/// One inner array per service, whose one value is the ring.
+///
+/// # Minimum kernel version
+/// 5.10, for inner maps of a size that is not fixed by the first one.
+#[btf_map]
+static RINGS: btf_maps::ArrayOfMaps<btf_maps::Array<Ring, 1>, { abi::MAX_SERVICES as usize }> =
+    btf_maps::ArrayOfMaps::new();
+
+#[map]
+pub static FLOWS4: LruHashMap<FlowKey<Ip4>, Flow<Ip4>> = LruHashMap::with_max_entries(abi::DEFAULT_FLOW_ENTRIES, 0);
+#[map]
+pub static FLOWS6: LruHashMap<FlowKey<Ip6>, Flow<Ip6>> = LruHashMap::with_max_entries(abi::DEFAULT_FLOW_ENTRIES, 0);
+#[map]
+pub static HALF_OPEN4: LruHashMap<FlowKey<Ip4>, Flow<Ip4>> =
+    LruHashMap::with_max_entries(abi::DEFAULT_HALF_OPEN_ENTRIES, 0);
+#[map]
+pub static HALF_OPEN6: LruHashMap<FlowKey<Ip6>, Flow<Ip6>> =
+    LruHashMap::with_max_entries(abi::DEFAULT_HALF_OPEN_ENTRIES, 0);
+
+/// A new flow's entry in the making, with the key of its replies: too large for the stack, of which a program and all
+/// it calls have 512 bytes. Each processor has its own, and finishes a packet before it takes the next.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Draft<A> {
+    pub reply: FlowKey<A>,
+    pub flow: Flow<A>,
+}
+
+#[map]
+pub static DRAFT4: PerCpuArray<Draft<Ip4>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static DRAFT6: PerCpuArray<Draft<Ip6>> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+static VERDICTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Verdict::COUNT, 0);
+#[map]
+static BACKEND_STATS: PerCpuArray<BackendStats> = PerCpuArray::with_max_entries(abi::MAX_BACKENDS, 0);
+
+#[map]
+static REPORTS: RingBuf = RingBuf::with_byte_size(abi::REPORTS_BYTES, 0);
+#[map]
+static REPORTED: Array<u64> = Array::with_max_entries(abi::MAX_BACKENDS, 0);
+
+#[map]
+static SWEEP: Array<Sweep> = Array::with_max_entries(1, 0);
+#[map]
+static FLOW_COUNTS: Array<FlowCount> = Array::with_max_entries(abi::MAX_BACKENDS, 0);
+#[map]
+static ORPHANS: RingBuf = RingBuf::with_byte_size(abi::ORPHANS_BYTES, 0);
+
+/// A table of flows.
+pub type FlowTable<A> = LruHashMap<FlowKey<A>, Flow<A>>;
+
+/// The node; never absent, but the verifier cannot know.
+#[inline(always)]
+pub fn node() -> Option<&'static Node> {
+    NODE.get(0)
+}
+
+/// The gate; never absent, but the verifier cannot know.
+#[inline(always)]
+pub fn gate() -> Option<&'static Gate> {
+    GATE.get(0)
+}
+
+/// The backend with this id.
+#[inline(always)]
+pub fn backend(id: u16) -> Option<&'static Backend> {
+    BACKENDS.get(u32::from(id))
+}
+
+/// The backend id in a slot of a service's ring, or [`NO_BACKEND`].
+#[inline(always)]
+pub fn slot(service: u16, slot: usize) -> u16 {
+    let Some(ring) = RINGS.get_value(u32::from(service), &0) else { return NO_BACKEND };
+    // Volatile, or LLVM merges the slot's last shift with the index's scaling into `(product >> 31) & !1`, of whose
+    // lowest bit the verifier learns too late: "invalid access to map value".
+    // SAFETY: a local variable.
+    let slot = unsafe { (&raw const slot).read_volatile() };
+    ring.get(slot).copied().unwrap_or(NO_BACKEND)
+}
+
+/// The value of a key.
+#[inline(always)]
+pub fn get<K, V>(table: &'static HashMap<K, V>, key: &K) -> Option<&'static V> {
+    // SAFETY: valid until the program ends; these tables change only when the agent changes the configuration.
+    unsafe { table.get(key) }
+}
+
+/// The entry of a flow, if there is one, whatever its age.
+#[inline(always)]
+pub fn flow<A>(table: &FlowTable<A>, key: &FlowKey<A>) -> Option<&'static mut Flow<A>> {
+    // SAFETY: the pointer is valid until the program ends. Other processors may write the entry at the same time: its
+    // fields are plain integers, and the module's documentation says what a lost race costs.
+    table.get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
+}
+
+/// The draft of this processor; never absent, but the verifier cannot know.
+#[inline(always)]
+#[expect(clippy::mut_from_ref, reason = "a map is not the owner of its values")]
+pub fn draft<A>(drafts: &'static PerCpuArray<Draft<A>>) -> Option<&'static mut Draft<A>> {
+    // SAFETY: this processor's own copy, valid until the program ends, and used in one place only.
+    drafts.get_ptr_mut(0).map(|draft| unsafe { &mut *draft })
+}
+
+/// Stores an entry, `BPF_ANY`: in place of any other, `BPF_NOEXIST`: where there is none; returns zero or a negative
+/// error number.
+#[inline(always)]
+pub fn store<A>(table: &FlowTable<A>, key: &FlowKey<A>, flow: &Flow<A>, flags: u32) -> i32 {
+    table.insert(key, flow, u64::from(flags)).err().unwrap_or(0)
+}
+
+/// Removes an entry, if it is there: it may have been evicted.
+#[inline(always)]
+pub fn remove<A>(table: &FlowTable<A>, key: &FlowKey<A>) {
+    let _ = table.remove(key);
+}
+
+/// Counts a verdict.
+#[inline(always)]
+pub fn count_verdict(index: u32) {
+    if let Some(counter) = VERDICTS.get_ptr_mut(index) {
+        // SAFETY: this processor's own copy, valid until the program ends, and programs are not interrupted by others
+        // of the same hook.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// When the backend was last reported.
+#[inline(always)]
+pub fn reported(id: u16) -> Option<&'static mut u64> {
+    // SAFETY: valid until the program ends. Of two processors that write at once one is right.
+    REPORTED.get_ptr_mut(u32::from(id)).map(|reported| unsafe { &mut *reported })
+}
+
+/// Hands out a report, if there is room.
+#[inline(always)]
+pub fn push_report(report: Report) {
+    if let Some(mut entry) = REPORTS.reserve::<Report>(0) {
+        entry.write(report);
+        entry.submit(0);
+    }
+}
+
+/// The sweep that is asked for; never absent, but the verifier cannot know.
+#[inline(always)]
+pub fn sweep() -> Option<&'static mut Sweep> {
+    // SAFETY: valid until the program ends; the agent runs one sweep at a time.
+    SWEEP.get_ptr_mut(0).map(|sweep| unsafe { &mut *sweep })
+}
+
+/// The count of a backend's flows.
+#[inline(always)]
+pub fn flow_count(id: u16) -> Option<&'static mut FlowCount> {
+    // SAFETY: as for `sweep`.
+    FLOW_COUNTS.get_ptr_mut(u32::from(id)).map(|count| unsafe { &mut *count })
+}
+
+/// Hands out an orphan that `fill` writes; says whether there was room.
+#[inline(always)]
+pub fn push_orphan(fill: impl FnOnce(&mut MaybeUninit<Orphan>)) -> bool {
+    let Some(mut entry) = ORPHANS.reserve::<Orphan>(0) else { return false };
+    fill(&mut entry);
+    entry.submit(0);
+    true
+}
+
+/// The counters of a backend on this processor.
+#[inline(always)]
+pub fn backend_stats(id: u16) -> Option<&'static mut BackendStats> {
+    // SAFETY: as for `count_verdict`.
+    BACKEND_STATS.get_ptr_mut(u32::from(id)).map(|stats| unsafe { &mut *stats })
+}

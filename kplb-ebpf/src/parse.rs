@@ -1,0 +1,110 @@
+//! From bytes to a 5-tuple, refusing all that contradicts itself.
+//!
+//! After this module has accepted a packet, its TCP or UDP header is whole and within the lengths that its headers
+//! claim. What it refuses is dropped only if it is addressed to a VIP: other traffic is none of our business.
+
+use kplb_common::{
+    flow::FlowKey,
+    net::{TCP, UDP},
+    verdict::{DropReason, PassReason, Verdict},
+};
+
+use crate::{
+    family::Family,
+    maps,
+    packet::{Ethernet, Packet, Ports, Tcp, Udp},
+};
+
+/// A packet that the pipeline can work on.
+pub struct Parsed<A> {
+    /// Its 5-tuple.
+    pub key: FlowKey<A>,
+    /// What [`check`] found out.
+    pub shape: Shape,
+}
+
+/// What a packet is, but for its 5-tuple.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    pub protocol: u8,
+    /// TCP flags; zero for UDP.
+    pub flags: u8,
+    /// Bytes of the IP packet, header included.
+    pub ip_length: u16,
+}
+
+impl<A> Parsed<A> {
+    #[inline(always)]
+    pub fn is_tcp(&self) -> bool {
+        self.shape.protocol == TCP
+    }
+}
+
+/// Why a packet is not for the pipeline.
+#[derive(Clone, Copy)]
+pub enum Refusal {
+    /// Surely nothing of ours.
+    NotOurs,
+    /// Dropped if it is addressed to a VIP.
+    IfForVip(DropReason),
+}
+
+/// Reads the packet, of which [`check`] has approved. The two are apart because a 5-tuple inside of a `Result` would be
+/// copied about on the stack.
+#[inline(always)]
+pub fn read<F: Family>(ip: &F::Header, ports: &Ports, shape: Shape) -> Parsed<F::Address> {
+    Parsed {
+        key: FlowKey {
+            source: *F::source(ip),
+            destination: *F::destination(ip),
+            source_port: ports.source,
+            destination_port: ports.destination,
+            protocol: u32::from(shape.protocol),
+        },
+        shape,
+    }
+}
+
+/// Checks the frame's headers; the ethertype has been looked at.
+#[inline(always)]
+pub fn check<F: Family, P: Packet>(packet: &P) -> Result<Shape, Refusal> {
+    let Some(header) = packet.header::<F::Header>(size_of::<Ethernet>()) else { return Err(Refusal::NotOurs) };
+    let (protocol, ip_length) = F::check(packet, header)?;
+    let l4_length = usize::from(ip_length) - (F::L4_OFFSET - size_of::<Ethernet>());
+    let flags = match protocol {
+        UDP => read_udp::<F, P>(packet, l4_length),
+        _ => read_tcp::<F, P>(packet, l4_length),
+    };
+    match flags {
+        Some(flags) => Ok(Shape { protocol, flags, ip_length }),
+        None => Err(Refusal::IfForVip(DropReason::Malformed)),
+    }
+}
+
+/// The flags of a TCP segment of `length` bytes, if its header is whole.
+#[inline(always)]
+fn read_tcp<F: Family, P: Packet>(packet: &P, length: usize) -> Option<u8> {
+    let tcp = packet.header::<Tcp>(F::L4_OFFSET)?;
+    let header_length = usize::from(tcp.data_offset >> 4) * 4;
+    (size_of::<Tcp>() <= header_length && header_length <= length).then_some(tcp.flags)
+}
+
+/// Zero for a UDP datagram of at most `length` bytes, if its header is whole.
+#[inline(always)]
+fn read_udp<F: Family, P: Packet>(packet: &P, length: usize) -> Option<u8> {
+    let udp = packet.header::<Udp>(F::L4_OFFSET)?;
+    let claimed = usize::from(udp.length.to_host());
+    (size_of::<Udp>() <= claimed && claimed <= length).then_some(0)
+}
+
+/// The verdict on a refused packet that came in.
+#[inline(always)]
+pub fn refuse<F: Family, P: Packet>(packet: &P, refusal: Refusal) -> Verdict {
+    if let Refusal::IfForVip(reason) = refusal
+        && let Some(ip) = packet.header::<F::Header>(size_of::<Ethernet>())
+        && maps::get(F::vips(), F::destination(ip)).is_some()
+    {
+        return Verdict::Drop(reason);
+    }
+    Verdict::Pass(PassReason::NotOurs)
+}

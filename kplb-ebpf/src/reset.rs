@@ -1,0 +1,85 @@
+//! Answering a TCP segment with a reset, in its own frame.
+//!
+//! The answer is shorter than most questions, but the frame keeps its length: what follows the IP packet is Ethernet
+//! padding. Some drivers cannot shorten a frame.
+
+use kplb_common::{
+    checksum,
+    flow_state::{ACK, FIN, RST, SYN},
+    net::{Address, Be16, Be32, TCP},
+    verdict::{DropReason, ResetReason, Verdict},
+};
+
+use crate::{
+    emit::Outcome,
+    family::Family,
+    packet::{Ethernet, Packet, Tcp},
+    parse::Parsed,
+};
+
+/// Carries out a verdict of a reset; others are returned as they are. What must not be answered is dropped for the same
+/// reason: a reset (RFC 9293, 3.5.2), and UDP, which has none.
+#[inline(always)]
+pub fn carry_out<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address>, verdict: Verdict) -> Outcome {
+    let Verdict::Reset(reason) = verdict else { return verdict.into() };
+    if parsed.is_tcp() && parsed.shape.flags & RST == 0 {
+        answer::<F, P>(packet, parsed);
+        return verdict.into();
+    }
+    Verdict::Drop(instead(reason)).into()
+}
+
+/// Why a packet is dropped that would be answered if that were possible.
+#[inline(always)]
+pub fn instead(reason: ResetReason) -> DropReason {
+    match reason {
+        ResetReason::UnknownFlow => DropReason::UnknownFlow,
+        ResetReason::NoBackend => DropReason::NoBackend,
+        ResetReason::BackendGone => DropReason::BackendGone,
+        ResetReason::BackendDown => DropReason::BackendDown,
+    }
+}
+
+/// Turns the frame into a reset for its sender (RFC 9293, 3.10.7.1).
+#[inline(never)]
+fn answer<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address>) {
+    let (Some(ethernet), Some(ip), Some(tcp)) = (
+        packet.header::<Ethernet>(0),
+        packet.header::<F::Header>(size_of::<Ethernet>()),
+        packet.header::<Tcp>(F::L4_OFFSET),
+    ) else {
+        return;
+    };
+    let (sequence, acknowledgement, flags) = if parsed.shape.flags & ACK != 0 {
+        (tcp.acknowledgement, Be32::default(), RST)
+    } else {
+        let headers = (F::L4_OFFSET - size_of::<Ethernet>()) as u32 + u32::from(tcp.data_offset >> 4) * 4;
+        let length = u32::from(parsed.shape.ip_length).wrapping_sub(headers)
+            + u32::from(parsed.shape.flags & SYN != 0)
+            + u32::from(parsed.shape.flags & FIN != 0);
+        (Be32::default(), Be32::from_host(tcp.sequence.to_host().wrapping_add(length)), RST | ACK)
+    };
+    core::mem::swap(&mut ethernet.destination, &mut ethernet.source);
+    F::answer(ip, size_of::<Tcp>() as u16);
+    *tcp = Tcp {
+        source: parsed.key.destination_port,
+        destination: parsed.key.source_port,
+        sequence,
+        acknowledgement,
+        data_offset: ((size_of::<Tcp>() / 4) as u8) << 4,
+        flags,
+        window: Be16::default(),
+        checksum: 0,
+        urgent: Be16::default(),
+    };
+    let sum = parsed.key.source.sum()
+        + parsed.key.destination.sum()
+        + u64::from(Be16::from_host(u16::from(TCP)).to_wire())
+        + u64::from(Be16::from_host(size_of::<Tcp>() as u16).to_wire())
+        + u64::from(tcp.source.to_wire())
+        + u64::from(tcp.destination.to_wire())
+        + u64::from(sequence.to_wire())
+        + u64::from(acknowledgement.to_wire())
+        + u64::from(u16::from_ne_bytes([tcp.data_offset, tcp.flags]));
+    tcp.checksum = !checksum::fold(sum);
+}

@@ -1,0 +1,204 @@
+//! Keeping a flow's two entries true: time, state, the client's MAC address, and the move to the flow table.
+
+use aya_ebpf::bindings::BPF_ANY;
+use kplb_common::{
+    flow::{Direction, Flow, FlowKey},
+    flow_state::{self, ACK, FlowState},
+    net::Address,
+    node::Node,
+    report::Symptom,
+};
+
+use crate::{
+    family::Family,
+    lookup::find,
+    maps::{self, FlowTable},
+    packet::{Ethernet, Packet, Tcp},
+    parse::Parsed,
+    report::report,
+    rewrite,
+};
+
+/// A live entry and the table it is in.
+pub struct Tracked<A: 'static> {
+    pub flow: &'static mut Flow<A>,
+    table: Table,
+}
+
+enum Table {
+    Flows,
+    HalfOpen,
+}
+
+/// Notes that the flow lives. Writing only what changes spares the other processors' caches.
+#[inline(always)]
+pub fn touch<A>(flow: &mut Flow<A>, now_ns: u64) {
+    if flow.last_seen_ns != now_ns {
+        flow.last_seen_ns = now_ns;
+    }
+}
+
+/// Notes the acknowledgement number of an established flow's packet: should the flow be ended, a reset of the packet's
+/// sender must stand there.
+#[inline(always)]
+pub fn note_acknowledged<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address>, flow: &mut Flow<F::Address>) {
+    if parsed.is_tcp()
+        && parsed.shape.flags & ACK != 0
+        && let Some(tcp) = packet.header::<Tcp>(F::L4_OFFSET)
+    {
+        let acknowledged = tcp.acknowledgement.to_host();
+        if flow.acknowledged != acknowledged {
+            flow.acknowledged = acknowledged;
+        }
+    }
+}
+
+/// The flow of a packet in either table.
+#[inline(always)]
+pub fn find_any<F: Family>(parsed: &Parsed<F::Address>, node: &Node, now_ns: u64) -> Option<Tracked<F::Address>> {
+    let key = &parsed.key;
+    Some(match find(F::flows(), key, node, now_ns) {
+        Some(flow) => Tracked { flow, table: Table::Flows },
+        None => Tracked { flow: find(F::half_open(), key, node, now_ns)?, table: Table::HalfOpen },
+    })
+}
+
+/// As [`find_any`], but a packet that could as well open a flow, a SYN or a datagram, finds none that has ended or whose
+/// backend is not serving: those make way for a new one.
+#[inline(always)]
+pub fn find_current<F: Family>(parsed: &Parsed<F::Address>, node: &Node, now_ns: u64) -> Option<Tracked<F::Address>> {
+    let tracked = find_any::<F>(parsed, node, now_ns)?;
+    if may_open(parsed) && is_over(tracked.flow) {
+        forget::<F>(&parsed.key, tracked.flow);
+        return None;
+    }
+    Some(tracked)
+}
+
+#[inline(always)]
+fn may_open<A>(parsed: &Parsed<A>) -> bool {
+    !parsed.is_tcp() || flow_state::opens(parsed.shape.flags)
+}
+
+#[inline(always)]
+fn is_over<A>(flow: &Flow<A>) -> bool {
+    flow.state == FlowState::Closing as u8
+        || flow.direction == Direction::ToBackend as u8 && rewrite::serving(flow.backend).is_err()
+}
+
+/// Removes both entries of a flow from wherever they are.
+#[inline(never)]
+fn forget<F: Family>(key: &FlowKey<F::Address>, flow: &Flow<F::Address>) {
+    let opposite = flow.opposite(key.protocol);
+    for table in [F::flows(), F::half_open()] {
+        maps::remove(table, key);
+        maps::remove(table, &opposite);
+    }
+}
+
+/// Moves the flow on by a packet, which has been rewritten already.
+#[inline(always)]
+pub fn advance<F: Family, P: Packet>(
+    packet: &P,
+    parsed: &Parsed<F::Address>,
+    tracked: Tracked<F::Address>,
+    now_ns: u64,
+) {
+    let Tracked { flow, table } = tracked;
+    touch(flow, now_ns);
+    let direction =
+        if flow.direction == Direction::ToClient as u8 { Direction::ToClient } else { Direction::ToBackend };
+    let before = flow.state();
+    let mut sequence = 0;
+    let after = if parsed.is_tcp() {
+        let Some(tcp) = packet.header::<Tcp>(F::L4_OFFSET) else { return };
+        let acknowledgement = tcp.acknowledgement.to_host();
+        sequence = tcp.sequence.to_host();
+        // At or after the number, in sequence space (RFC 9293, 3.4).
+        let acknowledges = acknowledgement.wrapping_sub(flow.acknowledged) < 1 << 31;
+        let after = flow_state::next_tcp(before, direction, parsed.shape.flags, acknowledges);
+        if matches!((before, after), (FlowState::SynSent, FlowState::SynAcked)) {
+            flow.acknowledged = sequence.wrapping_add(1);
+        } else if matches!(table, Table::Flows) || after.is_assured() {
+            note_acknowledged::<F, P>(packet, parsed, flow);
+        }
+        if let Some(symptom) = Symptom::of(before, direction, parsed.shape.flags) {
+            report(flow.backend, symptom, now_ns);
+        }
+        after
+    } else {
+        flow_state::next_udp(before, direction)
+    };
+    if after as u8 == before as u8 {
+        return;
+    }
+    flow.state = after as u8;
+    match table {
+        Table::HalfOpen if after.is_assured() => promote::<F>(&parsed.key, flow, sequence),
+        Table::HalfOpen => tell_opposite(F::half_open(), &parsed.key, flow, Acknowledged::Same),
+        Table::Flows => tell_opposite(F::flows(), &parsed.key, flow, Acknowledged::Own),
+    }
+}
+
+/// Moves both entries of a flow to the flow table. The other one is made from this one, so it is right even if it was
+/// evicted; `sequence` is where the client's packet stands, and so what the backend has acknowledged, or is about to.
+#[inline(never)]
+fn promote<F: Family>(key: &FlowKey<F::Address>, flow: &Flow<F::Address>, sequence: u32) {
+    let opposite = flow.opposite(key.protocol);
+    let mut mirror = *flow;
+    mirror.turn(key);
+    mirror.acknowledged = sequence;
+    // Only when both are in place do the half-open ones go; until then they serve.
+    if maps::store(F::flows(), &opposite, &mirror, BPF_ANY) == 0 && maps::store(F::flows(), key, flow, BPF_ANY) == 0 {
+        maps::remove(F::half_open(), &opposite);
+        maps::remove(F::half_open(), key);
+    }
+}
+
+/// Whether both entries of a flow have one acknowledgement number: while it is half open.
+#[derive(Clone, Copy)]
+enum Acknowledged {
+    Same,
+    Own,
+}
+
+/// Tells the other direction's entry of a change of state or, if it was evicted, makes it anew.
+#[inline(never)]
+fn tell_opposite<A: Address>(table: &FlowTable<A>, key: &FlowKey<A>, flow: &Flow<A>, acknowledged: Acknowledged) {
+    let opposite = flow.opposite(key.protocol);
+    if let Some(entry) = maps::flow(table, &opposite) {
+        entry.state = flow.state;
+        entry.last_seen_ns = flow.last_seen_ns;
+        if matches!(acknowledged, Acknowledged::Same) {
+            entry.acknowledged = flow.acknowledged;
+        }
+        return;
+    }
+    let mut mirror = *flow;
+    mirror.turn(key);
+    // Without room the next packet that changes the state tries again.
+    let _ = maps::store(table, &opposite, &mirror, BPF_ANY);
+}
+
+/// Lets both entries know the MAC address that the client's frames now come from: it has a new card, or is behind
+/// another router.
+#[inline(always)]
+pub fn follow_client<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address>, flow: &mut Flow<F::Address>) {
+    let Some(ethernet) = packet.header::<Ethernet>(0) else { return };
+    let mac = ethernet.source;
+    if flow.client_mac == mac {
+        return;
+    }
+    flow.client_mac = mac;
+    tell_mac::<F>(parsed.key.protocol, flow);
+}
+
+#[inline(never)]
+fn tell_mac<F: Family>(protocol: u32, flow: &Flow<F::Address>) {
+    let opposite = flow.opposite(protocol);
+    for table in [F::flows(), F::half_open()] {
+        if let Some(entry) = maps::flow(table, &opposite) {
+            entry.client_mac = flow.client_mac;
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The command line: one module a command.
+
+mod attach;
+mod backend;
+mod check;
+mod detach;
+mod logging;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  kplb attach eth0 --vip 198.18.0.100:6443 --backend 198.18.0.11:6443 --backend 198.18.0.12:6443
+  kplb status
+  kplb detach eth0
+
+Environment:
+  KPLB_RUN_DIR   sockets and records of running agents [default: /run/kplb]
+  KPLB_PIN_ROOT  pinned programs and maps, on a BPF file system [default: /sys/fs/bpf/kplb]";
+
+/// A load balancer for the Kubernetes control plane, inside the kernel.
+#[derive(Debug, Parser)]
+#[command(name = "kplb", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Attach(attach::Arguments),
+    Status(status::Arguments),
+    Detach(detach::Arguments),
+    Check(check::Arguments),
+    Backend(backend::Arguments),
+}
+
+/// Parses the command line and does what it says. An error is told on standard error, with exit code 1; what cannot be
+/// parsed with exit code 2.
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Attach(arguments) => attach::run(arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Detach(arguments) => detach::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Backend(arguments) => backend::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            for line in format!("{error:#}").lines() {
+                eprintln!("error: {line}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("kplb {}", command.get_name())), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn flags_and_file_exclude_each_other() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).is_ok();
+        assert!(parse("kplb attach eth0"));
+        assert!(parse("kplb attach eth0 --config a.toml --mode native --log-level debug"));
+        assert!(parse("kplb attach eth0 --vip 198.18.0.100:1 --backend 198.18.0.1:1 --backend 198.18.0.2:1"));
+        assert!(!parse("kplb attach eth0 --config a.toml --vip 198.18.0.100:1 --backend 198.18.0.1:1"));
+        assert!(!parse("kplb attach eth0 --vip 198.18.0.100:1"));
+        assert!(!parse("kplb attach eth0 --backend 198.18.0.1:1"));
+        assert!(!parse("kplb attach"));
+        assert!(!parse("kplb attach eth0 --mode fast"));
+    }
+}

@@ -1,0 +1,136 @@
+//! The agent of one interface: from the first check to the last removal.
+//!
+//! Invariant: what the agent adds to the node is in `Added` before the next step is taken, and everything in it is
+//! taken away at the end, in the opposite order, however the end came about.
+
+mod backends;
+mod bpf_log;
+pub mod leftovers;
+mod preflight;
+mod report;
+mod serve;
+mod signals;
+mod start;
+mod surroundings;
+mod vips;
+mod watches;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use kplb_common::report::Symptom;
+use nix::sys::signal::Signal;
+use tokio::runtime;
+use tracing::{info, warn};
+
+use self::{signals::Signals, surroundings::Surroundings, vips::Vips};
+use crate::{
+    config::Config,
+    control::server::Call,
+    dataplane::{Dataplane, ModeChoice},
+    health::watch::News,
+    netlink::{client::Netlink, watch::Changes},
+    privileges,
+    run_dir::{Lock, LockOutcome, RunDir},
+};
+
+/// How to run an agent.
+#[derive(Debug)]
+pub struct Options {
+    /// Name of the interface.
+    pub interface: String,
+    /// What to serve.
+    pub config: Config,
+    /// Where in the receive path to attach.
+    pub mode: ModeChoice,
+    /// Most talkative level that is logged.
+    pub log_level: tracing::Level,
+    /// The run directory.
+    pub run_dir: RunDir,
+    /// The directory below which to pin.
+    pub pin_root: PathBuf,
+}
+
+/// What can happen to a serving agent.
+#[derive(Debug)]
+enum Event {
+    /// The kernel's view of the node changed.
+    Changed(Changes),
+    /// Checks of backends have ended, or connections to them.
+    News(Vec<(usize, News)>),
+    /// The data path has seen something of backends.
+    Reports(Vec<(u16, Symptom)>),
+    /// What a backend is used for changes with time.
+    Due,
+    /// A client of the control socket wants something.
+    Call(Call),
+    /// An announcement of the VIPs is due.
+    Announce,
+    /// A signal asks for the end.
+    Signal(Signal),
+}
+
+/// What the agent has added to the node so far, in this order.
+#[derive(Default)]
+struct Added {
+    surroundings: Option<Surroundings>,
+    dataplane: Option<Dataplane>,
+    vips: Option<Vips>,
+}
+
+/// Runs the agent until it is told to end.
+pub fn run(options: Options) -> Result<()> {
+    privileges::check()?;
+    let signals = Signals::take()?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(agent(options, signals))
+}
+
+async fn agent(options: Options, mut signals: Signals) -> Result<()> {
+    let lock = match options.run_dir.lock(&options.interface)? {
+        LockOutcome::Locked(lock) => lock,
+        LockOutcome::HeldBy(pid) => bail!(
+            "a kplb agent{} is already attached to {1}; see it with `kplb status {1}`, end it with `kplb detach {1}`",
+            pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default(),
+            options.interface
+        ),
+    };
+    let netlink = Netlink::connect()?;
+    let mut added = Added::default();
+    let served = match start::start(&options, &lock, netlink.clone(), &mut added).await {
+        Ok(agent) => serve::serve(agent, &mut signals).await,
+        Err(error) => Err(error),
+    };
+    let removed = added.remove(&lock).await;
+    served.and(removed)
+}
+
+impl Added {
+    /// Takes away everything, as far as it goes; the first error is returned, the others are logged.
+    async fn remove(self, lock: &Lock) -> Result<()> {
+        let had_dataplane = self.dataplane.is_some();
+        let mut results = Vec::new();
+        if let Some(mut vips) = self.vips {
+            results.push(vips.remove(lock).await);
+        }
+        if let Some(dataplane) = self.dataplane {
+            results.push(dataplane.detach());
+        }
+        if let Some(mut surroundings) = self.surroundings {
+            surroundings.release_next_hops().await;
+            results.push(surroundings.wait_for_detach().await);
+        }
+        let mut errors = results.into_iter().filter_map(Result::err);
+        let first = errors.next();
+        errors.for_each(|error| warn!("{error:#}"));
+        match first {
+            Some(error) => Err(error.context("could not remove everything")),
+            None => {
+                if had_dataplane {
+                    info!("ended: everything is removed");
+                }
+                Ok(())
+            }
+        }
+    }
+}

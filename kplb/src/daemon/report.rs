@@ -1,0 +1,151 @@
+//! Puts together what `kplb status` shows.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    process,
+    time::{Duration, Instant},
+};
+
+use kplb_common::{flow::Direction, net::Mac, service::Persistence, stats::BackendStats, sweep::FlowCount};
+
+use crate::{
+    config::{BackendConfig, Config, ServiceConfig},
+    dataplane::{Attached, Counters},
+    health::board::Entry,
+    maglev,
+    model::Desired,
+    netlink::facts::{Reach, Survey},
+    status::{BackendStatus, CheckStatus, FlowsStatus, NodeStatus, ServiceStatus, Status, Traffic},
+};
+
+/// All that a report is made of.
+pub(super) struct Sources<'a> {
+    pub(super) interface: &'a str,
+    pub(super) attached: &'a Attached,
+    pub(super) uptime: Duration,
+    pub(super) now: Instant,
+    pub(super) config: &'a Config,
+    pub(super) applied: &'a Desired,
+    pub(super) survey: &'a Survey,
+    /// By backend id.
+    pub(super) entries: &'a [Entry],
+    pub(super) counters: &'a Counters,
+}
+
+/// The status of the agent.
+pub(super) fn report(sources: &Sources<'_>) -> Status {
+    let Sources { interface, attached, uptime, config, survey, counters, .. } = sources;
+    let mut services = Vec::with_capacity(config.services.len());
+    let mut first_id = 0;
+    for (id, service) in (0..).zip(&config.services) {
+        services.push(service_status(sources, id, first_id, service));
+        // Ids follow the order of the configuration: an invariant of the model.
+        first_id += service.backends.len();
+    }
+    let verdicts: BTreeMap<String, u64> =
+        counters.verdicts.iter().map(|(verdict, packets)| (verdict.name().to_owned(), *packets)).collect();
+    let flows = |is_of_family: fn(&SocketAddr) -> bool| {
+        total(services.iter().filter(|service| is_of_family(&service.vip)).map(|service| &service.flows))
+    };
+    Status {
+        interface: (*interface).to_owned(),
+        mode: attached.mode.to_string(),
+        mode_reason: attached.reason.clone(),
+        pid: process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_seconds: uptime.as_secs(),
+        node: NodeStatus {
+            mac: survey.mac.to_string(),
+            ipv4: survey.ipv4,
+            ipv6: survey.ipv6,
+            nat_port_first: *config.node.nat_ports.start(),
+            nat_port_last: *config.node.nat_ports.end(),
+        },
+        flows_v4: flows(SocketAddr::is_ipv4),
+        flows_v6: flows(SocketAddr::is_ipv6),
+        services,
+        verdicts,
+    }
+}
+
+fn service_status(sources: &Sources<'_>, id: u16, first_backend: usize, service: &ServiceConfig) -> ServiceStatus {
+    let backends: Vec<BackendStatus> = (first_backend..)
+        .zip(&service.backends)
+        .map(|(backend_id, backend)| backend_status(sources, id, backend_id, backend))
+        .collect();
+    let mut traffic = Traffic::default();
+    backends.iter().for_each(|backend| traffic.add(&backend.traffic));
+    ServiceStatus {
+        name: service.name.clone(),
+        vip: service.vip,
+        protocol: service.protocol.to_string(),
+        persistence: match service.persistence {
+            Persistence::Client => "client",
+            Persistence::Connection => "connection",
+        }
+        .to_owned(),
+        flows: total(backends.iter().map(|backend| &backend.flows)),
+        traffic,
+        backends,
+    }
+}
+
+fn backend_status(sources: &Sources<'_>, service: u16, id: usize, backend: &BackendConfig) -> BackendStatus {
+    let Sources { now, applied, survey, entries, counters, .. } = sources;
+    let (location, next_hop) = whereabouts(survey, backend.address.ip());
+    let share = |ring| u16::try_from(id).map_or(0.0, |id| maglev::share(ring, id));
+    let entry = &entries[id];
+    BackendStatus {
+        name: backend.name.clone(),
+        address: backend.address,
+        state: entry.state().name().to_owned(),
+        state_seconds: (*now - entry.since()).as_secs_f64(),
+        by_hand: entry.by_hand().map(|decision| decision.name().to_owned()),
+        check: entry.last().map(|(ended, outcome)| CheckStatus {
+            code: outcome.code.to_string(),
+            words: outcome.words.clone(),
+            is_good: outcome.finding.is_good(),
+            latency_ms: outcome.latency.as_secs_f64() * 1000.0,
+            age_seconds: (*now - *ended).as_secs_f64(),
+        }),
+        location: location.to_owned(),
+        next_hop: next_hop.map(|mac| mac.to_string()),
+        ring_share: applied.rings.get(&service).map_or(0.0, |ring| share(ring)),
+        flows: counters.flows.get(id).map(flows).unwrap_or_default(),
+        traffic: counters.backends.get(id).map(traffic).unwrap_or_default(),
+    }
+}
+
+fn whereabouts(survey: &Survey, backend: IpAddr) -> (&'static str, Option<Mac>) {
+    match survey.reach.get(&backend) {
+        Some(Reach::Local) => ("local", None),
+        Some(Reach::Via { mac, .. }) => ("remote", *mac),
+        Some(Reach::OtherInterface(_) | Reach::Unreachable) | None => ("remote", None),
+    }
+}
+
+fn flows(count: &FlowCount) -> FlowsStatus {
+    FlowsStatus {
+        established: count.established.into(),
+        half_open: count.half_open.into(),
+        closing: count.closing.into(),
+    }
+}
+
+fn total<'a>(flows: impl Iterator<Item = &'a FlowsStatus>) -> FlowsStatus {
+    let mut total = FlowsStatus::default();
+    flows.for_each(|flows| total.add(flows));
+    total
+}
+
+fn traffic(stats: &BackendStats) -> Traffic {
+    let (forward, reverse) = (Direction::ToBackend as usize, Direction::ToClient as usize);
+    Traffic {
+        flows_opened: stats.flows,
+        packets_to_backend: stats.packets[forward],
+        bytes_to_backend: stats.bytes[forward],
+        packets_to_client: stats.packets[reverse],
+        bytes_to_client: stats.bytes[reverse],
+    }
+}

@@ -1,0 +1,241 @@
+//! The loop of a serving agent.
+
+use std::{future, ops::ControlFlow, process, slice, sync::Arc, time::Instant};
+
+use anyhow::{Context as _, Result};
+use kplb_common::{net::Mac, report::Symptom};
+use tokio::time::sleep_until;
+use tracing::{debug, error, info};
+
+use super::{
+    Event, Options,
+    backends::Backends,
+    report::{Sources, report},
+    signals::Signals,
+    surroundings::{InterfaceGone, Surroundings},
+    vips::Vips,
+};
+use crate::{
+    control::{
+        Answer, Request,
+        server::{Call, Server},
+    },
+    dataplane::{Attached, Dataplane, Reports},
+    health::watch::News,
+    maglev::Rings,
+    model::{self, Desired},
+    netlink::{
+        client::Change,
+        watch::{Changes, Watch},
+    },
+    plan::{Operation, plan},
+    reset::{Resetter, Route, Sent},
+};
+
+/// A serving agent.
+pub(super) struct Agent<'a> {
+    pub(super) options: &'a Options,
+    pub(super) attached: Attached,
+    pub(super) since: Instant,
+    /// What the maps hold.
+    pub(super) applied: Desired,
+    pub(super) rings: Rings,
+    pub(super) surroundings: &'a mut Surroundings,
+    pub(super) dataplane: &'a mut Dataplane,
+    pub(super) vips: &'a mut Vips,
+    pub(super) backends: Backends<'a>,
+    pub(super) reports: Reports,
+    pub(super) resetter: Arc<Resetter>,
+    pub(super) watch: Watch,
+    pub(super) server: Server,
+}
+
+/// Serves until something asks for the end.
+///
+/// # Errors
+/// When there is nothing left to serve, or to serve it with. What may pass is logged, and the data path goes on with
+/// what it has.
+pub(super) async fn serve(mut agent: Agent<'_>, signals: &mut Signals) -> Result<()> {
+    loop {
+        let flow = match agent.next_event(signals).await? {
+            Event::Changed(changes) => agent.follow(changes).await?,
+            Event::News(news) => agent.take(news),
+            Event::Reports(reports) => agent.take_reports(&reports),
+            Event::Due => agent.update_or_log(),
+            Event::Call(call) => agent.answer(call),
+            Event::Announce => agent.announce(),
+            Event::Signal(signal) => {
+                info!("{signal}: ending");
+                ControlFlow::Break(())
+            }
+        };
+        if flow.is_break() {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits until then; for ever without one. Safe to cancel.
+async fn reached(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment.into()).await,
+        None => future::pending().await,
+    }
+}
+
+impl Agent<'_> {
+    async fn next_event(&mut self, signals: &mut Signals) -> Result<Event> {
+        let next_change = self.backends.next_change();
+        tokio::select! {
+            signal = signals.next() => Ok(Event::Signal(signal.context("the signal thread ended")?)),
+            changes = self.watch.changed() => Ok(Event::Changed(changes?)),
+            news = self.backends.news() => Ok(Event::News(news)),
+            reports = self.reports.next() => Ok(Event::Reports(reports.context("read reports of the data path")?)),
+            () = reached(next_change) => Ok(Event::Due),
+            call = self.server.next() => Ok(Event::Call(call.context("the control socket was closed")?)),
+            () = self.vips.next_announcement() => Ok(Event::Announce),
+        }
+    }
+
+    /// Brings VIPs and maps up to date with the node.
+    async fn follow(&mut self, changes: Changes) -> Result<ControlFlow<()>> {
+        debug!(?changes, "the node changed");
+        let before = self.surroundings.link().clone();
+        match self.surroundings.refresh(changes).await {
+            Ok(()) => {}
+            Err(error) if error.is::<InterfaceGone>() => return Err(error.context(self.options.interface.clone())),
+            Err(error) => {
+                error!("cannot read the node: {error:#}");
+                return Ok(ControlFlow::Continue(()));
+            }
+        }
+        let now = self.surroundings.link();
+        let is_connected_again = now.has_carrier && !before.has_carrier;
+        let has_moved = is_connected_again || now.mac != before.mac;
+        let restored = if changes.topology {
+            self.vips.restore(self.surroundings.addresses()).await.unwrap_or_else(|error| {
+                error!("{error:#}");
+                Change::Unneeded
+            })
+        } else {
+            Change::Unneeded
+        };
+        if (has_moved || restored == Change::Done)
+            && let Err(error) = self.vips.start_burst(self.surroundings.survey().mac)
+        {
+            error!("{error:#}");
+        }
+        Ok(self.update_or_log())
+    }
+
+    fn take(&mut self, news: Vec<(usize, News)>) -> ControlFlow<()> {
+        self.backends.take(news);
+        self.update_or_log()
+    }
+
+    fn take_reports(&mut self, reports: &[(u16, Symptom)]) -> ControlFlow<()> {
+        self.backends.take_reports(reports);
+        ControlFlow::Continue(())
+    }
+
+    fn update_or_log(&mut self) -> ControlFlow<()> {
+        if let Err(error) = self.update() {
+            error!("the data path goes on with what it has: {error:#}");
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Writes what the maps lack, and ends the flows of backends that serve no longer.
+    pub(super) fn update(&mut self) -> Result<()> {
+        let conditions = self.backends.conditions(Instant::now());
+        let facts = self.surroundings.survey().facts();
+        let desired = model::desired(&self.options.config, &facts, &conditions, &mut self.rings)?;
+        let mut has_orphans = false;
+        for operation in plan(&desired, Some(&self.applied)) {
+            self.dataplane.apply(slice::from_ref(&operation)).context("write the maps")?;
+            has_orphans |= match &operation {
+                Operation::SetBackend { backend, .. } => !backend.is_serving(),
+                Operation::RemoveBackend { .. } => true,
+                _ => false,
+            };
+            operation.apply(&mut self.applied);
+        }
+        if has_orphans {
+            self.end_orphans()?;
+        }
+        // Now it is true.
+        self.backends.log_transitions();
+        Ok(())
+    }
+
+    /// Ends the established flows of backends that serve no longer, and tells both ends of each, off this thread.
+    fn end_orphans(&mut self) -> Result<()> {
+        let start = Instant::now();
+        let orphans = self.dataplane.end_orphans()?;
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        let backends = self.applied.backends.iter();
+        let route = Route {
+            node: self.applied.node.mac,
+            backends: (backends.filter(|(_, backend)| backend.mac != Mac::UNRESOLVED))
+                .map(|(id, backend)| (*id, backend.mac))
+                .collect(),
+        };
+        let resetter = Arc::clone(&self.resetter);
+        tokio::task::spawn_blocking(move || {
+            let Sent { to_clients, to_backends } = resetter.send(&orphans, &route);
+            info!(
+                "ended {} flows of backends that serve no longer within {:.1?}: {to_clients} resets to clients, \
+                 {to_backends} to backends",
+                orphans.len(),
+                start.elapsed()
+            );
+        });
+        Ok(())
+    }
+
+    fn answer(&mut self, call: Call) -> ControlFlow<()> {
+        let (answer, flow) = match &call.request {
+            Request::Status => (self.status(), ControlFlow::Continue(())),
+            Request::Backend(command) => {
+                let answer = match self.backends.command(command) {
+                    Ok(backends) => Answer::Backends(backends),
+                    Err(error) => Answer::Error(error),
+                };
+                (answer, self.update_or_log())
+            }
+            Request::Stop => {
+                info!("asked to stop: ending");
+                (Answer::Stopping { pid: process::id() }, ControlFlow::Break(()))
+            }
+        };
+        // The client may have gone without waiting.
+        let _ = call.reply.send(answer);
+        flow
+    }
+
+    fn status(&mut self) -> Answer {
+        match self.dataplane.counters() {
+            Ok(counters) => Answer::Status(Box::new(report(&Sources {
+                interface: &self.options.interface,
+                attached: &self.attached,
+                uptime: self.since.elapsed(),
+                now: Instant::now(),
+                config: &self.options.config,
+                applied: &self.applied,
+                survey: self.surroundings.survey(),
+                entries: self.backends.entries(),
+                counters: &counters,
+            }))),
+            Err(error) => Answer::Error(format!("cannot read the counters: {error:#}")),
+        }
+    }
+
+    fn announce(&mut self) -> ControlFlow<()> {
+        if let Err(error) = self.vips.announce(self.surroundings.survey().mac) {
+            error!("{error:#}");
+        }
+        ControlFlow::Continue(())
+    }
+}

@@ -1,0 +1,154 @@
+//! The node around the data path, as last read from the kernel, and the neighbour entries that the agent keeps alive.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use anyhow::{Context as _, Result};
+use tracing::{debug, info, warn};
+
+use super::preflight;
+use crate::netlink::{
+    client::Netlink,
+    facts::{KnownNeighbours, Reach, Snapshot, Survey},
+    message::{InterfaceAddress, Link},
+    watch::Changes,
+};
+
+/// What the agent knows of the node.
+pub(super) struct Surroundings {
+    netlink: Netlink,
+    snapshot: Snapshot,
+    known: KnownNeighbours,
+    /// Next hops whose entries this agent made the kernel look after.
+    managed: BTreeSet<IpAddr>,
+    backends: BTreeSet<IpAddr>,
+    vips: BTreeSet<IpAddr>,
+    survey: Survey,
+}
+
+/// The interface is no longer there.
+#[derive(Debug, thiserror::Error)]
+#[error("the interface is gone")]
+pub(super) struct InterfaceGone;
+
+impl Surroundings {
+    /// Reads the node for the first time.
+    pub(super) async fn read(
+        netlink: Netlink,
+        link: Link,
+        backends: BTreeSet<IpAddr>,
+        vips: BTreeSet<IpAddr>,
+    ) -> Result<Self> {
+        let mac = link.mac.context("the interface has no MAC address")?;
+        let snapshot = Snapshot { link, addresses: Vec::new(), routes: BTreeMap::new(), neighbours: Vec::new() };
+        let survey = Survey { mac, ipv4: None, ipv6: None, local: BTreeSet::new(), reach: BTreeMap::new() };
+        let known = KnownNeighbours::default();
+        let mut surroundings = Self { netlink, snapshot, known, managed: BTreeSet::new(), backends, vips, survey };
+        surroundings.refresh(Changes::everything()).await?;
+        Ok(surroundings)
+    }
+
+    /// Reads again what may have changed, and makes the kernel look after the next hops.
+    ///
+    /// # Errors
+    /// [`InterfaceGone`], or that the kernel could not be asked.
+    pub(super) async fn refresh(&mut self, changes: Changes) -> Result<()> {
+        let index = self.snapshot.link.index;
+        if changes.topology {
+            self.snapshot.link = self.netlink.link(index).await?.ok_or(InterfaceGone)?;
+            self.snapshot.addresses = self.netlink.addresses().await?;
+            for backend in &self.backends {
+                self.snapshot.routes.insert(*backend, self.netlink.route(*backend).await?);
+            }
+        }
+        self.snapshot.neighbours = self.netlink.neighbours(index).await?;
+        let survey =
+            self.snapshot.survey(&self.vips, &self.known).context("the interface has no MAC address any more")?;
+        self.known.learn(&survey);
+        self.report(&survey).await;
+        self.survey = survey;
+        self.manage_next_hops().await;
+        Ok(())
+    }
+
+    async fn manage_next_hops(&mut self) {
+        for next_hop in self.snapshot.unmanaged(&self.survey) {
+            match self.netlink.manage_neighbour(self.snapshot.link.index, next_hop).await {
+                Ok(()) => {
+                    self.managed.insert(next_hop);
+                }
+                Err(error) => warn!("{error:#}"),
+            }
+        }
+    }
+
+    /// Leaves the neighbour entries to the kernel again, as far as it goes.
+    pub(super) async fn release_next_hops(&mut self) {
+        for next_hop in std::mem::take(&mut self.managed) {
+            if let Err(error) = self.netlink.release_neighbour(self.snapshot.link.index, next_hop).await {
+                debug!("{error:#}");
+            }
+        }
+    }
+
+    /// Waits until the kernel has taken the XDP program off: it does so some time after the last pin is gone, and
+    /// "detached" should mean just that.
+    pub(super) async fn wait_for_detach(&self) -> Result<()> {
+        let Some(link) = self.netlink.link(self.snapshot.link.index).await? else { return Ok(()) };
+        if let Some(program) = preflight::without_xdp(&self.netlink, &link).await? {
+            warn!("{} still has an XDP program ({} mode, id {:?})", link.name, program.mode, program.ids);
+        }
+        Ok(())
+    }
+
+    /// Says what is new about the way to the backends.
+    async fn report(&self, survey: &Survey) {
+        for (backend, reach) in &survey.reach {
+            if self.survey.reach.get(backend) == Some(reach) {
+                continue;
+            }
+            match reach {
+                Reach::Local => info!("backend {backend} is on this node"),
+                Reach::Via { next_hop, mac: Some(mac) } => info!("backend {backend}: next hop {next_hop} is at {mac}"),
+                Reach::Via { next_hop, mac: None } => debug!("backend {backend}: next hop {next_hop} is not resolved"),
+                Reach::OtherInterface(index) => {
+                    let other = self.netlink.link(*index).await.ok().flatten();
+                    let other = other.map_or_else(|| format!("interface {index}"), |link| link.name);
+                    warn!(
+                        "backend {backend} is behind {other}, not {}: it gets nothing until its route changes",
+                        self.snapshot.link.name
+                    );
+                }
+                Reach::Unreachable => warn!("backend {backend}: there is no route to it, so it gets nothing"),
+            }
+        }
+    }
+
+    /// Warns of all that keeps a backend from getting anything.
+    pub(super) fn warn_of_gaps(&self) {
+        for (backend, reach) in &self.survey.reach {
+            if let Reach::Via { next_hop, mac: None } = reach {
+                warn!("backend {backend} gets nothing yet: its next hop {next_hop} does not answer");
+            }
+        }
+    }
+
+    /// Whether it is worth waiting: a next hop may still answer, or an address become fit.
+    pub(super) fn is_settled(&self) -> bool {
+        self.survey.is_resolved() && !self.snapshot.is_settling()
+    }
+
+    pub(super) const fn survey(&self) -> &Survey {
+        &self.survey
+    }
+
+    pub(super) const fn link(&self) -> &Link {
+        &self.snapshot.link
+    }
+
+    pub(super) fn addresses(&self) -> &[InterfaceAddress] {
+        &self.snapshot.addresses
+    }
+}

@@ -1,0 +1,384 @@
+//! Loading the object, and keeping its maps as the plan wants them.
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use aya::{
+    Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
+    maps::{Array, ArrayOfMaps, HashMap, Map, MapData},
+    programs::{SchedClassifier, Xdp},
+};
+use aya_log::EbpfLogger;
+use kplb_common::{
+    abi::{self, map},
+    backend::Backend,
+    gate::Gate,
+    maglev::{NO_BACKEND, RING_SIZE, Ring},
+    net::{Ip4, Ip6},
+    sweep::{Orphan, Sweep, SweepMode},
+};
+use tracing::Level;
+
+use super::{
+    attach::{self, Attached, ModeChoice, TcLink},
+    counters::{self, Counters},
+    object::OBJECT,
+    pins,
+    records::{self, Orphans, Reports},
+};
+use crate::{
+    model::{Endpoint, EndpointKey},
+    plan::Operation,
+};
+
+/// How many flows the tables hold, for each address family.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FlowTableSizes {
+    /// Flows whose client has proved that it is there.
+    pub max_flows: u32,
+    /// Flows whose client has not.
+    pub max_half_open: u32,
+}
+
+/// What to load, and where.
+#[derive(Debug)]
+pub struct LoadOptions<'a> {
+    /// Name of the interface.
+    pub interface: &'a str,
+    /// Index of the interface.
+    pub interface_index: u32,
+    /// Which XDP mode to attach in.
+    pub mode: ModeChoice,
+    /// Where to pin maps and links; on bpffs.
+    pub pin_directory: &'a Path,
+    /// How large the flow tables are.
+    pub flows: FlowTableSizes,
+    /// What the programs log; what is off is removed by the verifier.
+    pub log_level: Level,
+}
+
+/// The loaded programs and their maps. What was pinned is unpinned on drop, unless it was attached: then it serves on.
+pub struct Dataplane {
+    ebpf: Ebpf,
+    interface: String,
+    interface_index: u32,
+    mode: ModeChoice,
+    pin_directory: PathBuf,
+    orphans: Orphans,
+    /// As it was last asked for.
+    sweep: Sweep,
+    /// One more than the highest backend id ever written.
+    n_backends: usize,
+    state: State,
+}
+
+/// How far the data path has come.
+enum State {
+    /// Loaded; nothing of it sees a packet.
+    Loaded,
+    /// Attached, and pinned as a whole.
+    Attached(TcLink),
+    /// Detached; nothing is left.
+    Detached,
+}
+
+impl Dataplane {
+    /// Loads the programs, and creates and pins their maps.
+    ///
+    /// # Errors
+    /// If the kernel refuses a program or map; nothing is left then.
+    pub fn load(options: LoadOptions<'_>) -> anyhow::Result<Self> {
+        let LoadOptions { interface, interface_index, mode, pin_directory, flows, log_level } = options;
+        pins::create(pin_directory)?;
+        let mut ebpf = load(pin_directory, flows, log_level).inspect_err(|_| {
+            // The error that matters is the one of loading.
+            let _ = pins::remove_pins(pin_directory);
+        })?;
+        let mut dataplane = Self {
+            orphans: Orphans::new(records::take(&mut ebpf, map::ORPHANS)?),
+            sweep: Sweep::default(),
+            ebpf,
+            interface: interface.to_owned(),
+            interface_index,
+            mode,
+            pin_directory: pin_directory.to_owned(),
+            n_backends: 0,
+            state: State::Loaded,
+        };
+        for name in [abi::XDP_PROGRAM, abi::TC_PROGRAM, abi::SWEEP_PROGRAM] {
+            dataplane.load_program(name)?;
+        }
+        Ok(dataplane)
+    }
+
+    fn load_program(&mut self, name: &str) -> anyhow::Result<()> {
+        let program = self.ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
+        let loaded = if name == abi::TC_PROGRAM {
+            <&mut SchedClassifier>::try_from(program)?.load()
+        } else {
+            <&mut Xdp>::try_from(program)?.load()
+        };
+        loaded.with_context(|| format!("the kernel does not accept the program {name}"))
+    }
+
+    /// Carries out operations, in their order.
+    ///
+    /// # Errors
+    /// If the kernel refuses one; those before it are done.
+    pub fn apply(&mut self, operations: &[Operation]) -> anyhow::Result<()> {
+        operations.iter().try_for_each(|operation| self.apply_one(operation))
+    }
+
+    fn apply_one(&mut self, operation: &Operation) -> anyhow::Result<()> {
+        match operation {
+            Operation::SetNode(node) => self.set_element(map::NODE, 0, node),
+            Operation::SetGate(gate) => self.set_element::<Gate>(map::GATE, 0, gate),
+            Operation::SetVip(IpAddr::V4(vip)) => self.insert(map::VIPS4, &Ip4::from(*vip), &1_u8),
+            Operation::SetVip(IpAddr::V6(vip)) => self.insert(map::VIPS6, &Ip6::from(*vip), &1_u8),
+            Operation::RemoveVip(IpAddr::V4(vip)) => self.remove::<_, u8>(map::VIPS4, &Ip4::from(*vip)),
+            Operation::RemoveVip(IpAddr::V6(vip)) => self.remove::<_, u8>(map::VIPS6, &Ip6::from(*vip)),
+            Operation::SetService { endpoint, service } => {
+                self.insert_endpoint([map::SERVICES4, map::SERVICES6], endpoint, service)
+            }
+            Operation::RemoveService { endpoint } => {
+                self.remove_endpoint::<kplb_common::service::Service>([map::SERVICES4, map::SERVICES6], endpoint)
+            }
+            Operation::SetBackend { id, backend } => {
+                self.n_backends = self.n_backends.max(usize::from(*id) + 1);
+                self.set_element(map::BACKENDS, u32::from(*id), backend)
+            }
+            Operation::RemoveBackend { id } => self.set_element(map::BACKENDS, u32::from(*id), &Backend::default()),
+            Operation::SetRing { service, ring } => self.set_ring(*service, ring),
+            // aya cannot delete from an array of maps; a ring of no backends is the same to the data path.
+            Operation::RemoveRing { service } => self.set_ring(*service, &[NO_BACKEND; RING_SIZE]),
+        }
+    }
+
+    /// Builds the ring aside and swaps it in whole.
+    fn set_ring(&mut self, service: u16, ring: &Ring) -> anyhow::Result<()> {
+        let mut inner = Array::<MapData, Ring>::create(1, 0).context("create a ring")?;
+        inner.set(0, ring, 0).context("fill a ring")?;
+        let mut rings: ArrayOfMaps<_, Array<MapData, Ring>> = self.open(map::RINGS)?;
+        rings.set(u32::from(service), &inner, 0).with_context(|| format!("swap in the ring of service {service}"))
+    }
+
+    fn set_element<V: Pod>(&mut self, name: &str, index: u32, value: &V) -> anyhow::Result<()> {
+        let mut array: Array<_, V> = self.open(name)?;
+        array.set(index, value, 0).with_context(|| format!("write element {index} of {name}"))
+    }
+
+    fn insert<K: Pod, V: Pod>(&mut self, name: &str, key: &K, value: &V) -> anyhow::Result<()> {
+        let mut table: HashMap<_, K, V> = self.open(name)?;
+        table.insert(key, value, 0).with_context(|| format!("add to {name}"))
+    }
+
+    fn remove<K: Pod, V: Pod>(&mut self, name: &str, key: &K) -> anyhow::Result<()> {
+        let mut table: HashMap<_, K, V> = self.open(name)?;
+        table.remove(key).with_context(|| format!("remove from {name}"))
+    }
+
+    fn insert_endpoint<V: Pod>(&mut self, names: [&str; 2], endpoint: &Endpoint, value: &V) -> anyhow::Result<()> {
+        match endpoint.key() {
+            EndpointKey::V4(key) => self.insert(names[0], &key, value),
+            EndpointKey::V6(key) => self.insert(names[1], &key, value),
+        }
+    }
+
+    fn remove_endpoint<V: Pod>(&mut self, names: [&str; 2], endpoint: &Endpoint) -> anyhow::Result<()> {
+        match endpoint.key() {
+            EndpointKey::V4(key) => self.remove::<_, V>(names[0], &key),
+            EndpointKey::V6(key) => self.remove::<_, V>(names[1], &key),
+        }
+    }
+
+    /// A map of the object as the type that it has.
+    fn open<'a, T>(&'a mut self, name: &str) -> anyhow::Result<T>
+    where
+        T: TryFrom<&'a mut Map>,
+        T::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let map = self.ebpf.map_mut(name).with_context(|| format!("the object has no map {name}"))?;
+        T::try_from(map).with_context(|| format!("the map {name} is of another type"))
+    }
+
+    /// Attaches the programs: XDP to the ingress of the interface, TC to its egress.
+    ///
+    /// # Errors
+    /// If the kernel refuses; nothing is attached then.
+    pub fn attach(&mut self) -> anyhow::Result<Attached> {
+        // Replies first: a client's packet must not reach a backend on this node before its reply can be reversed.
+        let tc = attach::attach_tc(&mut self.ebpf, &self.interface, &self.pin_directory)?;
+        let attached =
+            attach::attach_xdp(&mut self.ebpf, &self.interface, self.interface_index, self.mode, &self.pin_directory);
+        match attached {
+            Ok(attached) => {
+                self.state = State::Attached(tc);
+                Ok(attached)
+            }
+            Err(error) => {
+                // The error that matters is the one of attaching; the pins go on drop.
+                let _ = self.detach_tc(tc);
+                Err(error)
+            }
+        }
+    }
+
+    fn detach_tc(&mut self, link: TcLink) -> anyhow::Result<()> {
+        match link {
+            TcLink::Pinned => attach::detach_pinned(&pins::tc_link(&self.pin_directory)),
+            TcLink::Classic(id) => attach::detach_classic(&mut self.ebpf, id),
+        }
+    }
+
+    /// What the data path has counted.
+    ///
+    /// # Errors
+    /// If a map cannot be read.
+    pub fn counters(&mut self) -> anyhow::Result<Counters> {
+        self.sweep(SweepMode::Count)?;
+        counters::read(&self.ebpf, self.n_backends, self.sweep)
+    }
+
+    /// Ends the established TCP flows of the backends that are not serving: packets of theirs have been answered with
+    /// a reset all along. Returns them, for both of their ends to be told.
+    ///
+    /// # Errors
+    /// If the program cannot be run.
+    pub fn end_orphans(&mut self) -> anyhow::Result<Vec<Orphan>> {
+        let mut orphans = Vec::new();
+        loop {
+            self.sweep(SweepMode::End)?;
+            let found = self.orphans.drain();
+            // Without progress another sweep would be cut short as well.
+            let goes_on = self.sweep.is_cut_short != 0 && !found.is_empty();
+            orphans.extend(found);
+            if !goes_on {
+                return Ok(orphans);
+            }
+        }
+    }
+
+    /// Goes through the flow tables.
+    fn sweep(&mut self, mode: SweepMode) -> anyhow::Result<()> {
+        // Any frame will do: the program does not look at it.
+        const FRAME: [u8; 64] = [0; 64];
+        let round = self.sweep.round.wrapping_add(1);
+        self.sweep = Sweep { round, mode: mode as u8, ..Sweep::default() };
+        let request = self.sweep;
+        self.set_element(map::SWEEP, 0, &request)?;
+        let options = TestRunOptions { data_in: Some(&FRAME), ..TestRunOptions::new() };
+        self.sweeper()?.test_run(options).context("sweep the flow tables")?;
+        let sweep: Array<_, Sweep> = self.open(map::SWEEP)?;
+        self.sweep = sweep.get(&0, 0).with_context(|| format!("read {}", map::SWEEP))?;
+        Ok(())
+    }
+
+    /// What the data path reports of backends. Once.
+    ///
+    /// # Errors
+    /// If it was taken before, or cannot be watched. Must be called on a tokio runtime.
+    pub fn reports(&mut self) -> anyhow::Result<Reports> {
+        Reports::new(records::take(&mut self.ebpf, map::REPORTS)?)
+    }
+
+    /// The XDP program, to be run on made-up packets.
+    ///
+    /// # Errors
+    /// None that a loaded data path could have.
+    pub fn xdp(&self) -> anyhow::Result<&Xdp> {
+        let program = self.ebpf.program(abi::XDP_PROGRAM).context("the object has no XDP program")?;
+        Ok(program.try_into()?)
+    }
+
+    /// The TC program, to be run on made-up packets.
+    ///
+    /// # Errors
+    /// None that a loaded data path could have.
+    pub fn tc(&self) -> anyhow::Result<&SchedClassifier> {
+        let program = self.ebpf.program(abi::TC_PROGRAM).context("the object has no TC program")?;
+        Ok(program.try_into()?)
+    }
+
+    /// The program that goes through the flow tables.
+    ///
+    /// # Errors
+    /// None that a loaded data path could have.
+    pub fn sweeper(&self) -> anyhow::Result<&Xdp> {
+        let program = self.ebpf.program(abi::SWEEP_PROGRAM).context("the object has no sweep program")?;
+        Ok(program.try_into()?)
+    }
+
+    /// The reader of what the programs log, or none where everything that they could log is off.
+    ///
+    /// # Errors
+    /// If the log cannot be opened.
+    pub fn logger(&mut self) -> anyhow::Result<EbpfLogger<&'static dyn log::Log>> {
+        EbpfLogger::init(&mut self.ebpf).context("open the log of the BPF programs")
+    }
+
+    /// Detaches the programs and removes every pin.
+    ///
+    /// # Errors
+    /// If something cannot be removed; what could be is gone then.
+    pub fn detach(mut self) -> anyhow::Result<()> {
+        self.clear()
+    }
+
+    fn clear(&mut self) -> anyhow::Result<()> {
+        let tc = match std::mem::replace(&mut self.state, State::Detached) {
+            State::Attached(tc) => {
+                // The client's side first, so that no packet is rewritten whose reply would not be.
+                let xdp = attach::detach_pinned(&pins::xdp_link(&self.pin_directory));
+                xdp.and(self.detach_tc(tc))
+            }
+            State::Loaded | State::Detached => Ok(()),
+        };
+        let pins = pins::remove_pins(&self.pin_directory).map(drop);
+        tc.and(pins)
+    }
+}
+
+impl Drop for Dataplane {
+    fn drop(&mut self) {
+        // Forwarding must survive the agent: what is attached stays, by its pins.
+        if matches!(self.state, State::Loaded)
+            && let Err(error) = self.clear()
+        {
+            tracing::warn!("cannot remove the pins: {error:#}");
+        }
+    }
+}
+
+fn load(pin_directory: &Path, flows: FlowTableSizes, log_level: Level) -> anyhow::Result<Ebpf> {
+    let maps = pins::maps(pin_directory);
+    let log_level = aya_level(log_level) as u8;
+    // Two entries for each flow.
+    let (flow_entries, half_open_entries) = (flows.max_flows * 2, flows.max_half_open * 2);
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global(aya_log::LEVEL, &log_level, true)
+        .map_max_entries(map::FLOWS4, flow_entries)
+        .map_max_entries(map::FLOWS6, flow_entries)
+        .map_max_entries(map::HALF_OPEN4, half_open_entries)
+        .map_max_entries(map::HALF_OPEN6, half_open_entries);
+    for name in map::ALL {
+        loader.map_pin_path(name, maps.join(name));
+    }
+    loader.load(OBJECT).context("load the BPF object")
+}
+
+/// The level of the programs' log that shows what the agent's shows.
+fn aya_level(level: Level) -> aya_log::Level {
+    use aya_log::Level as Aya;
+
+    match level {
+        Level::ERROR => Aya::Error,
+        Level::WARN => Aya::Warn,
+        Level::INFO => Aya::Info,
+        Level::DEBUG => Aya::Debug,
+        Level::TRACE => Aya::Trace,
+    }
+}

@@ -1,0 +1,26 @@
+//! The agent of kplb, a load balancer for the Kubernetes control plane inside the kernel.
+//!
+//! Decisions are pure: [`config`], [`model`], [`maglev`] and [`plan`] open no socket and read no clock. Effects are at
+//! the edge: [`dataplane`] alone touches BPF maps, [`netlink`] alone talks to the kernel's network configuration.
+
+pub mod config;
+pub mod health;
+pub mod maglev;
+pub mod model;
+pub mod plan;
+
+pub mod dataplane;
+
+pub mod announce;
+pub mod bpffs;
+pub mod netlink;
+pub mod packet_socket;
+pub mod privileges;
+pub mod reset;
+pub mod run_dir;
+
+pub mod control;
+pub mod status;
+
+pub mod cli;
+pub mod daemon;

@@ -1,0 +1,7 @@
+//! The `kplb` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kplb::cli::run()
+}

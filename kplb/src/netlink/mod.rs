@@ -1,0 +1,6 @@
+//! The node's interfaces, addresses, routes and neighbours, read from the kernel and followed.
+
+pub mod client;
+pub mod facts;
+pub mod message;
+pub mod watch;

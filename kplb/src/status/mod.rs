@@ -1,0 +1,162 @@
+//! How an agent and its data path are: what `kplb status` shows, and its stable JSON form.
+//!
+//! Fields are only ever added. Counters count from the attach on and never go down while the agent runs.
+
+mod text;
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use serde::{Deserialize, Serialize};
+pub use text::{VerdictFilter, text};
+
+/// How one agent is.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Status {
+    /// The interface it is attached to.
+    pub interface: String,
+    /// Where in the receive path the XDP program runs: `native` or `generic`.
+    pub mode: String,
+    /// Why there.
+    pub mode_reason: String,
+    /// The agent's process id.
+    pub pid: u32,
+    /// The agent's version.
+    pub version: String,
+    /// How long it has been attached, in seconds.
+    pub uptime_seconds: u64,
+    /// The node as the data path sees it.
+    pub node: NodeStatus,
+    /// The services, in the order of the configuration.
+    pub services: Vec<ServiceStatus>,
+    /// Packets by verdict name, all verdicts.
+    pub verdicts: BTreeMap<String, u64>,
+    /// Live IPv4 flows.
+    pub flows_v4: FlowsStatus,
+    /// Live IPv6 flows.
+    pub flows_v6: FlowsStatus,
+}
+
+/// The node as the data path sees it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct NodeStatus {
+    /// MAC address of the interface.
+    pub mac: String,
+    /// IPv4 source address of NATed flows; `null` when the interface has none that is fit.
+    pub ipv4: Option<Ipv4Addr>,
+    /// IPv6 source address of NATed flows; `null` when the interface has none that is fit.
+    pub ipv6: Option<Ipv6Addr>,
+    /// First source port of NATed flows.
+    pub nat_port_first: u16,
+    /// Last source port of NATed flows.
+    pub nat_port_last: u16,
+}
+
+/// A service and its backends.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct ServiceStatus {
+    /// Name.
+    pub name: String,
+    /// VIP and port.
+    pub vip: SocketAddr,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Which flows keep to one backend: those of a `client`, or each `connection` for itself.
+    pub persistence: String,
+    /// The sum of its backends' flows.
+    pub flows: FlowsStatus,
+    /// The sum of its backends' traffic.
+    pub traffic: Traffic,
+    /// The backends, in the order of the configuration.
+    pub backends: Vec<BackendStatus>,
+}
+
+/// A backend.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct BackendStatus {
+    /// Name.
+    pub name: String,
+    /// Address and port.
+    pub address: SocketAddr,
+    /// What it is used for: `checking`, `active`, `draining`, `down` or `maintenance`.
+    pub state: String,
+    /// For how long, in seconds.
+    pub state_seconds: f64,
+    /// What was decided by hand: `drain` or `maintenance`.
+    pub by_hand: Option<String>,
+    /// The last check; `null` before the first, and for a backend that is not checked.
+    pub check: Option<CheckStatus>,
+    /// `local` or `remote`.
+    pub location: String,
+    /// MAC address of its next hop; `null` for a local backend, and while it is not resolved.
+    pub next_hop: Option<String>,
+    /// Its part of the service's ring, 0 to 1.
+    pub ring_share: f64,
+    /// The flows it has now.
+    pub flows: FlowsStatus,
+    /// Its traffic.
+    pub traffic: Traffic,
+}
+
+/// A check of a backend.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct CheckStatus {
+    /// How far it came, as HAProxy names it: `L7OK`, `L4CON`…
+    pub code: String,
+    /// What was wrong, or the HTTP status, in words.
+    pub words: String,
+    /// Whether a backend with this outcome may have new flows.
+    pub is_good: bool,
+    /// How long it took, in milliseconds.
+    pub latency_ms: f64,
+    /// How long ago it ended, in seconds.
+    pub age_seconds: f64,
+}
+
+/// Traffic counters.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Traffic {
+    /// Flows opened.
+    pub flows_opened: u64,
+    /// Packets from clients.
+    pub packets_to_backend: u64,
+    /// Bytes of IP packets from clients.
+    pub bytes_to_backend: u64,
+    /// Packets to clients.
+    pub packets_to_client: u64,
+    /// Bytes of IP packets to clients.
+    pub bytes_to_client: u64,
+}
+
+/// Live flows.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FlowsStatus {
+    /// Flows whose client has proved that it is there.
+    pub established: u64,
+    /// Flows whose client has not.
+    pub half_open: u64,
+    /// Flows that have ended and are remembered for a while.
+    pub closing: u64,
+}
+
+impl FlowsStatus {
+    /// Adds another's counts.
+    pub fn add(&mut self, other: &Self) {
+        self.established += other.established;
+        self.half_open += other.half_open;
+        self.closing += other.closing;
+    }
+}
+
+impl Traffic {
+    /// Adds another's counters.
+    pub fn add(&mut self, other: &Self) {
+        self.flows_opened += other.flows_opened;
+        self.packets_to_backend += other.packets_to_backend;
+        self.bytes_to_backend += other.bytes_to_backend;
+        self.packets_to_client += other.packets_to_client;
+        self.bytes_to_client += other.bytes_to_client;
+    }
+}

@@ -1,0 +1,324 @@
+//! The form for people: compact, aligned, what is zero left out.
+
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
+
+use comfy_table::{CellAlignment, Table, presets};
+use kplb_common::verdict::Verdict;
+
+use super::{BackendStatus, CheckStatus, FlowsStatus, ServiceStatus, Status, Traffic};
+
+/// Which verdicts to show.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum VerdictFilter {
+    /// Those that packets have had.
+    Seen,
+    /// All there are.
+    All,
+}
+
+/// The status as text, with a line feed at the end.
+pub fn text(status: &Status, verdicts: VerdictFilter) -> String {
+    let mut out = String::new();
+    write(&mut out, status, verdicts).expect("a string takes every write");
+    out
+}
+
+fn write(out: &mut String, status: &Status, verdicts: VerdictFilter) -> fmt::Result {
+    let Status { interface, mode, mode_reason, pid, version, uptime_seconds, node, .. } = status;
+    let uptime = humantime::format_duration(Duration::from_secs(*uptime_seconds));
+    writeln!(out, "{interface}  {mode} XDP ({mode_reason}), up {uptime}, kplb {version}, pid {pid}")?;
+    let address = |address: Option<String>, family| address.unwrap_or_else(|| format!("no {family} address"));
+    writeln!(
+        out,
+        "node  {}, {}, {}, NAT ports {}-{}",
+        node.mac,
+        address(node.ipv4.map(|a| a.to_string()), "IPv4"),
+        address(node.ipv6.map(|a| a.to_string()), "IPv6"),
+        node.nat_port_first,
+        node.nat_port_last
+    )?;
+    writeln!(out, "flows IPv4 {}; IPv6 {}", flows(&status.flows_v4), flows(&status.flows_v6))?;
+    for service in &status.services {
+        write_service(out, service)?;
+    }
+    let mut table = table(&["VERDICT", "PACKETS", "MEANING"], &[1]);
+    for verdict in Verdict::all() {
+        let packets = status.verdicts.get(verdict.name()).copied().unwrap_or(0);
+        if packets > 0 || verdicts == VerdictFilter::All {
+            table.add_row([verdict.name().to_owned(), packets.to_string(), verdict.meaning().to_owned()]);
+        }
+    }
+    if !table.is_empty() {
+        writeln!(out)?;
+        write_table(out, &table)?;
+    }
+    Ok(())
+}
+
+fn flows(flows: &FlowsStatus) -> String {
+    let FlowsStatus { established, half_open, closing } = flows;
+    format!("{established} established, {half_open} half open, {closing} closing")
+}
+
+fn write_service(out: &mut String, service: &ServiceStatus) -> fmt::Result {
+    let ServiceStatus { name, vip, protocol, persistence, traffic, backends, .. } = service;
+    let endpoint = format!("{vip}/{protocol}");
+    writeln!(out)?;
+    write!(out, "service {name}")?;
+    // A service that was given no name is called by its endpoint.
+    if *name != endpoint {
+        write!(out, "  {endpoint}")?;
+    }
+    writeln!(out, "  persistence {persistence}, {} flows opened", traffic.flows_opened)?;
+    let header = [
+        "BACKEND",
+        "ADDRESS",
+        "STATE",
+        "SINCE",
+        "CHECK",
+        "NEXT HOP",
+        "SHARE",
+        "FLOWS",
+        "OPENED",
+        "TO BACKEND",
+        "TO CLIENT",
+    ];
+    let mut table = table(&header, &[3, 6, 7, 8, 9, 10]);
+    for backend in backends {
+        let BackendStatus { name, address, state, state_seconds, ring_share, flows, traffic, .. } = backend;
+        let Traffic { flows_opened, packets_to_backend, bytes_to_backend, packets_to_client, bytes_to_client } =
+            traffic;
+        table.add_row([
+            name.clone(),
+            address.to_string(),
+            state.clone(),
+            period(*state_seconds),
+            check(backend),
+            next_hop(backend).to_owned(),
+            format!("{:.1}%", 100.0 * ring_share),
+            (flows.established + flows.half_open).to_string(),
+            flows_opened.to_string(),
+            format!("{packets_to_backend} pkt {}", bytes(*bytes_to_backend)),
+            format!("{packets_to_client} pkt {}", bytes(*bytes_to_client)),
+        ]);
+    }
+    write_table(out, &table)?;
+    backends.iter().try_for_each(|backend| write_remarks(out, backend))
+}
+
+/// What of a backend does not fit in a table.
+fn write_remarks(out: &mut String, backend: &BackendStatus) -> fmt::Result {
+    let BackendStatus { name, state, by_hand, check, .. } = backend;
+    if let Some(decision) = by_hand {
+        writeln!(out, "  ! {name}: {decision}, decided by hand; `kplb backend resume {name}` ends that")?;
+    }
+    match check {
+        Some(CheckStatus { code, words, is_good: false, age_seconds, .. }) => {
+            writeln!(out, "  ! {name}: {state}; the last check, {} ago, found {code}: {words}", period(*age_seconds))
+        }
+        // Good, but not as it should be.
+        Some(CheckStatus { code, words, .. }) if code == "L7STS" => writeln!(out, "  ! {name}: {code}: {words}"),
+        _ => Ok(()),
+    }
+}
+
+fn check(backend: &BackendStatus) -> String {
+    match &backend.check {
+        Some(CheckStatus { code, latency_ms, .. }) => format!("{code} {latency_ms:.0} ms"),
+        None => "-".to_owned(),
+    }
+}
+
+/// A period as short as possible: its largest unit, and the next one where that counts.
+fn period(seconds: f64) -> String {
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+    const DAY: u64 = 24 * HOUR;
+    let whole = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
+    match whole {
+        0 => format!("{:.0}ms", seconds.max(0.0) * 1000.0),
+        1..MINUTE => format!("{whole}s"),
+        MINUTE..HOUR => format!("{}m {}s", whole / MINUTE, whole % MINUTE),
+        HOUR..DAY => format!("{}h {}m", whole / HOUR, whole % HOUR / MINUTE),
+        DAY.. => format!("{}d {}h", whole / DAY, whole % DAY / HOUR),
+    }
+}
+
+fn next_hop(backend: &BackendStatus) -> &str {
+    match &backend.next_hop {
+        Some(mac) => mac,
+        None if backend.location == "local" => "this node",
+        None => "unresolved",
+    }
+}
+
+/// A number of bytes with a unit that keeps it short.
+fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if n < 1024 {
+        return format!("{n} B");
+    }
+    let mut value = n as f64 / 1024.0;
+    let mut units = UNITS.iter();
+    let mut unit = units.next().unwrap_or(&"KiB");
+    for larger in units {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = larger;
+    }
+    format!("{value:.1} {unit}")
+}
+
+fn table(header: &[&str], right_aligned: &[usize]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header.iter().copied());
+    for (i, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if right_aligned.contains(&i) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn write_table(out: &mut String, table: &Table) -> fmt::Result {
+    for line in table.lines() {
+        writeln!(out, "  {}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{NodeStatus, Traffic},
+        *,
+    };
+
+    fn status() -> Status {
+        let traffic = Traffic {
+            flows_opened: 3,
+            packets_to_backend: 40,
+            bytes_to_backend: 3210,
+            packets_to_client: 30,
+            bytes_to_client: 5 << 20,
+        };
+        let check = |code: &str, words: &str, is_good| CheckStatus {
+            code: code.into(),
+            words: words.into(),
+            is_good,
+            latency_ms: 3.4,
+            age_seconds: 0.25,
+        };
+        let backend = |name: &str, address: &str, location: &str, next_hop: Option<&str>| BackendStatus {
+            name: name.into(),
+            address: address.parse().expect("an endpoint"),
+            state: "active".into(),
+            state_seconds: 3725.0,
+            by_hand: None,
+            check: Some(check("L7OK", "200 OK", true)),
+            location: location.into(),
+            next_hop: next_hop.map(str::to_owned),
+            ring_share: 1.0 / 3.0,
+            flows: FlowsStatus { established: 1, half_open: 1, closing: 7 },
+            traffic,
+        };
+        let down = BackendStatus {
+            state: "down".into(),
+            state_seconds: 61.0,
+            by_hand: Some("drain".into()),
+            check: Some(check("L4CON", "connection refused", false)),
+            ..backend("cp2", "198.18.0.12:6443", "remote", Some("02:00:00:00:00:02"))
+        };
+        let unchecked =
+            BackendStatus { state_seconds: 0.004, check: None, ..backend("cp3", "198.18.0.13:6443", "remote", None) };
+        Status {
+            interface: "eth0".into(),
+            mode: "native".into(),
+            mode_reason: "the driver supports it".into(),
+            pid: 7,
+            version: "0.1.0".into(),
+            uptime_seconds: 3725,
+            node: NodeStatus {
+                mac: "02:00:00:00:00:01".into(),
+                ipv4: Some([198, 18, 0, 11].into()),
+                ipv6: None,
+                nat_port_first: 10_000,
+                nat_port_last: 32_767,
+            },
+            services: vec![ServiceStatus {
+                name: "apiserver".into(),
+                vip: "198.18.0.100:6443".parse().expect("an endpoint"),
+                protocol: "tcp".into(),
+                persistence: "client".into(),
+                flows: FlowsStatus { established: 3, half_open: 3, closing: 21 },
+                traffic,
+                backends: vec![backend("cp1", "198.18.0.11:6443", "local", None), down, unchecked],
+            }],
+            verdicts: Verdict::all().map(|v| (v.name().to_owned(), u64::from(v.name() == "to-backend"))).collect(),
+            flows_v4: FlowsStatus { established: 3, half_open: 3, closing: 21 },
+            flows_v6: FlowsStatus::default(),
+        }
+    }
+
+    #[test]
+    fn for_people() {
+        let expected = "\
+eth0  native XDP (the driver supports it), up 1h 2m 5s, kplb 0.1.0, pid 7
+node  02:00:00:00:00:01, 198.18.0.11, no IPv6 address, NAT ports 10000-32767
+flows IPv4 3 established, 3 half open, 21 closing; IPv6 0 established, 0 half open, 0 closing
+
+service apiserver  198.18.0.100:6443/tcp  persistence client, 3 flows opened
+  BACKEND  ADDRESS           STATE   SINCE  CHECK       NEXT HOP           SHARE  FLOWS  OPENED      TO BACKEND       TO CLIENT
+  cp1      198.18.0.11:6443  active  1h 2m  L7OK 3 ms   this node          33.3%      2       3  40 pkt 3.1 KiB  30 pkt 5.0 MiB
+  cp2      198.18.0.12:6443  down    1m 1s  L4CON 3 ms  02:00:00:00:00:02  33.3%      2       3  40 pkt 3.1 KiB  30 pkt 5.0 MiB
+  cp3      198.18.0.13:6443  active    4ms  -           unresolved         33.3%      2       3  40 pkt 3.1 KiB  30 pkt 5.0 MiB
+  ! cp2: drain, decided by hand; `kplb backend resume cp2` ends that
+  ! cp2: down; the last check, 250ms ago, found L4CON: connection refused
+
+  VERDICT     PACKETS  MEANING
+  to-backend        1  Rewritten and sent to a backend behind the wire.
+";
+        assert_eq!(text(&status(), VerdictFilter::Seen), expected);
+        assert!(text(&status(), VerdictFilter::All).contains("drop-fragment"));
+    }
+
+    #[test]
+    fn periods() {
+        for (seconds, expected) in [
+            (0.0, "0ms"),
+            (0.9994, "999ms"),
+            (1.0, "1s"),
+            (59.9, "59s"),
+            (60.0, "1m 0s"),
+            (3599.0, "59m 59s"),
+            (3600.0, "1h 0m"),
+            (90_000.0, "1d 1h"),
+        ] {
+            assert_eq!(period(seconds), expected);
+        }
+    }
+
+    #[test]
+    fn for_programs() {
+        let json = serde_json::to_value(status()).expect("encodable");
+        assert_eq!(json["services"][0]["backends"][1]["next_hop"], "02:00:00:00:00:02");
+        assert_eq!(json["services"][0]["backends"][2]["next_hop"], serde_json::Value::Null);
+        assert_eq!(json["verdicts"]["to-backend"], 1);
+        assert_eq!(serde_json::from_value::<Status>(json).expect("decodable"), status());
+    }
+
+    #[test]
+    fn units() {
+        for (n, expected) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (100 << 20, "100.0 MiB"), (u64::MAX, "16384.0 PiB")]
+        {
+            assert_eq!(bytes(n), expected);
+        }
+    }
+}

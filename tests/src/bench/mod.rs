@@ -1,0 +1,10 @@
+//! Measuring the data path packet by packet, without a network.
+
+mod floor;
+mod packets;
+mod report;
+mod scene;
+
+pub use floor::{Floor, Program};
+pub use report::{Case, Measurement, measure, table};
+pub use scene::{Family, Scene, Traffic};

@@ -1,0 +1,88 @@
+//! `cargo xtask bench failover`: what clients notice of backends that fail, several rounds of each failure.
+
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use comfy_table::{CellAlignment, Table, presets};
+use kplb_tests::failure::{Figure, Value, cases};
+
+/// Measures failovers.
+#[derive(Parser)]
+struct Arguments {
+    /// Rounds of each failure.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Established flows on the backend that dies with a crowd.
+    #[arg(long, default_value_t = 20_000)]
+    flows: usize,
+    /// Only the failures whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+/// A failure, by name.
+type Case = (&'static str, Box<dyn Fn() -> Result<Vec<Figure>>>);
+
+fn main() -> Result<()> {
+    let Arguments { rounds, flows, only } = Arguments::parse();
+    let cases: Vec<Case> = vec![
+        ("(a) its process is killed", Box::new(cases::killed)),
+        ("(b, c) its node is cut off", Box::new(cases::cut_off)),
+        ("(d) it is not ready", Box::new(cases::not_ready)),
+        ("(e) it hangs", Box::new(|| cases::hung(2))),
+        ("(e) it hangs, on the balancer's node", Box::new(|| cases::hung(1))),
+        ("(f) it flaps", Box::new(cases::flapping)),
+        ("(g) all of them are killed", Box::new(cases::all_gone)),
+        ("(h) it must not tell whether it is ready", Box::new(cases::unauthorized)),
+        ("(i) its node is cut off, with a crowd on it", Box::new(move || cases::crowded(flows))),
+    ];
+    let cases: Vec<_> = cases.into_iter().filter(|(name, _)| name.contains(&only)).collect();
+    let mut figures: Vec<BTreeMap<usize, Vec<Figure>>> = vec![BTreeMap::new(); cases.len()];
+    for round in 1..=rounds {
+        for ((name, case), figures) in cases.iter().zip(&mut figures) {
+            eprintln!("round {round} of {rounds}: {name}");
+            for (i, figure) in case().with_context(|| format!("{name}, round {round}"))?.into_iter().enumerate() {
+                figures.entry(i).or_default().push(figure);
+            }
+        }
+    }
+    println!("{rounds} rounds");
+    for ((name, _), figures) in cases.iter().zip(figures) {
+        println!("\nA backend fails: {name}\n{}", table(figures.into_values()));
+    }
+    Ok(())
+}
+
+fn table(figures: impl Iterator<Item = Vec<Figure>>) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["", "median", "worst", "to reach"]);
+    for rounds in figures {
+        let mut values: Vec<Value> = rounds.iter().map(|figure| figure.value).collect();
+        values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+        let (median, worst) = (values[values.len() / 2], values[values.len() - 1]);
+        let mut reach = String::new();
+        if let Some(value) = rounds[0].reach {
+            let _ = write!(reach, "<= {}", show(value));
+            if worst > value {
+                reach += if median > value { " (missed)" } else { " (worst missed)" };
+            }
+        }
+        table.add_row([rounds[0].name.to_owned(), show(median), show(worst), reach]);
+    }
+    for column in 1..4 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn show(value: Value) -> String {
+    match value {
+        Value::Count(n) => n.to_string(),
+        Value::Time(time) if time < Duration::from_secs(1) => format!("{:.1} ms", time.as_secs_f64() * 1000.0),
+        Value::Time(time) => format!("{:.2} s", time.as_secs_f64()),
+    }
+}

@@ -1,0 +1,172 @@
+//! `cargo xtask demo`: the main job, shown on a terminal and checked as it is shown.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    process::{Command, ExitCode},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use kplb_tests::{
+    agent,
+    apiserver::HTTPS_PORT,
+    client::{self, Load, UdpFlow},
+    cluster::{self, Persistence},
+    lab::{Addresses, Host, Lab, LabOptions},
+};
+
+/// Client addresses of each family that show the spread.
+const N_CLIENTS: usize = 60;
+/// Requests of each of them.
+const N_REQUESTS: usize = 3;
+/// Connections of the load.
+const N_CONNECTIONS: usize = 2000;
+
+fn main() -> ExitCode {
+    let start = Instant::now();
+    match demo() {
+        Ok(()) => {
+            println!("\nAll of it true, in {:.1} s. Nothing is left behind.", start.elapsed().as_secs_f64());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("\nNot true: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn title(text: &str) {
+    println!("\n== {text}");
+}
+
+fn demo() -> Result<()> {
+    title("Three nodes, each load balancer and apiserver at once, and two clients, on one segment");
+    let lab = Lab::new(LabOptions { nodes: 3, clients: 2 })?;
+    let _apiservers = cluster::start_apiservers(&lab)?;
+    for host in lab.nodes().iter().chain(lab.clients()) {
+        println!("   {:<8} {:<14} {:<12} {}", host.name(), host.ipv4(), host.ipv6(), host.mac_text());
+    }
+
+    title("kplb attach eth0, on node1");
+    let agent = cluster::start_agent(lab.node(1), &cluster::configuration(lab.nodes(), Persistence::Client), "auto")?;
+    indent(&agent.output());
+
+    title("A client asks for https://VIP:6443/version");
+    for vip in cluster::https() {
+        curl(lab.client(1), vip)?;
+    }
+
+    title("Clients spread over the backends, and each stays with its own");
+    let addresses = lab.clients().iter().map(|host| host.add_addresses(N_CLIENTS)).collect::<Result<Vec<_>>>()?;
+    for (family, vip) in ["IPv4", "IPv6"].into_iter().zip(cluster::https()) {
+        spread(family, lab.client(1), &addresses[0], vip)?;
+    }
+
+    title("UDP, too");
+    for vip in cluster::udp() {
+        let host = lab.client(2);
+        let answer = host.namespace().block_on(async {
+            let flow = UdpFlow::open(vip, None).await?;
+            let first = flow.exchange(b"hello").await?;
+            ensure!(flow.exchange(b"again").await?.node == first.node, "one flow was answered by two nodes");
+            Ok(first)
+        })?;
+        ensure!(answer.payload == b"hello", "the echo is not what was sent");
+        println!("   {vip} -> {}: {:?}", answer.node, String::from_utf8_lossy(&answer.payload));
+    }
+
+    title(&format!("{N_CONNECTIONS} connections with TLS, of both clients at once"));
+    load(&lab, &addresses)?;
+
+    title("kplb status, on node1");
+    indent(&agent::run(lab.node(1), ["status"])?);
+
+    title("The agent stops and takes away what it added");
+    agent.stop()?;
+    nothing_left(lab.node(1))
+}
+
+fn indent(text: &str) {
+    text.lines().for_each(|line| println!("   {line}"));
+}
+
+/// Runs the real `curl`, as a user would.
+fn curl(host: &Host, vip: SocketAddr) -> Result<()> {
+    let url = format!("https://{vip}/version");
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--insecure", "--max-time", "5", &url]);
+    println!("   {}$ curl -k {url}", host.name());
+    let answer = host.namespace().check_output(command)?;
+    indent(answer.trim());
+    let answer: serde_json::Value = serde_json::from_str(&answer).context("the answer is not JSON")?;
+    ensure!(answer["node"].is_string(), "the answer names no node");
+    Ok(())
+}
+
+/// Asks from many client addresses, several times from each.
+fn spread(family: &str, host: &Host, addresses: &Addresses, vip: SocketAddr) -> Result<()> {
+    let load = Load { sources: addresses.like(vip.ip()), ..Load::new(vip, N_CLIENTS * N_REQUESTS) };
+    let report = host.namespace().block_on(async { Ok::<_, anyhow::Error>(load.run().await) })?;
+    ensure!(report.n_failed() == 0, "{report}");
+    ensure!(report.nodes_by_source.len() == N_CLIENTS, "{report}");
+    let mut clients: BTreeMap<&str, usize> = BTreeMap::new();
+    for (source, nodes) in &report.nodes_by_source {
+        ensure!(nodes.len() == 1, "{source} was served by {nodes:?}");
+        *clients.entry(nodes.first().context("a client without a node")?).or_default() += 1;
+    }
+    ensure!(clients.len() == 3, "only {clients:?} were used");
+    println!("   {family}: {N_CLIENTS} client addresses, {N_REQUESTS} connections each");
+    for (node, n) in clients {
+        println!("     {node}  {:<40} {n}", "#".repeat(n));
+    }
+    Ok(())
+}
+
+fn load(lab: &Lab, addresses: &[Addresses]) -> Result<()> {
+    let start = Instant::now();
+    let reports = std::thread::scope(|scope| {
+        let threads: Vec<_> = (lab.clients().iter())
+            .zip(addresses)
+            .zip(cluster::https())
+            .map(|((host, addresses), vip)| {
+                scope.spawn(move || {
+                    let load = Load { sources: addresses.like(vip.ip()), ..Load::new(vip, N_CONNECTIONS / 2) };
+                    host.namespace().block_on(async { Ok::<_, anyhow::Error>(load.run().await) })
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().expect("a load does not panic")).collect::<Result<Vec<_>>>()
+    })?;
+    for (host, report) in lab.clients().iter().zip(&reports) {
+        println!("   {}: {report}", host.name());
+        ensure!(report.n_failed() == 0, "connections failed: {:?}", report.failures);
+    }
+    println!("   {:.0} connections a second", N_CONNECTIONS as f64 / start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// After the agent has stopped: no program, no VIP, no pin, and nobody answers for the VIP.
+fn nothing_left(node: &Host) -> Result<()> {
+    let mut show = Command::new("ip");
+    show.args(["-details", "address", "show", "dev", "eth0"]);
+    let interface = node.namespace().check_output(show)?;
+    ensure!(!interface.contains("xdp"), "a program is still attached:\n{interface}");
+    for vip in cluster::VIPS {
+        ensure!(!interface.contains(&format!(" {vip}/")), "{vip} is still there:\n{interface}");
+    }
+    let pins = node.namespace().run(|| std::fs::read_dir("/sys/fs/bpf/kplb").map(Iterator::count).unwrap_or(0));
+    ensure!(pins == 0, "{pins} pins are still there");
+    let vip = SocketAddr::from((cluster::VIPS[0], HTTPS_PORT));
+    let answer = node.namespace().block_on(async {
+        Ok::<_, anyhow::Error>(
+            tokio::time::timeout(Duration::from_secs(1), client::get(vip, "/version"))
+                .await
+                .is_ok_and(|answer| answer.is_ok()),
+        )
+    })?;
+    ensure!(!answer, "{vip} still answers");
+    println!("   no program on eth0, no VIP, no pins");
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! A lab in which every node is an apiserver and the first one balances: what most end-to-end tests start from.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use anyhow::Result;
+
+use crate::{
+    agent::Agent,
+    apiserver::{Apiserver, HTTPS_PORT, UDP_PORT},
+    lab::{Host, Lab},
+};
+
+/// The VIP of both families that tests balance at.
+pub const VIPS: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(198, 18, 0, 100)), IpAddr::V6(Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0x100))];
+
+/// The VIP's HTTPS endpoint of both families.
+pub fn https() -> [SocketAddr; 2] {
+    VIPS.map(|vip| (vip, HTTPS_PORT).into())
+}
+
+/// The VIP's UDP endpoint of both families.
+pub fn udp() -> [SocketAddr; 2] {
+    VIPS.map(|vip| (vip, UDP_PORT).into())
+}
+
+/// Which flows keep to one backend.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Persistence {
+    /// All flows of one client address.
+    Client,
+    /// Each flow for itself.
+    Connection,
+}
+
+impl Persistence {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Connection => "connection",
+        }
+    }
+}
+
+/// A `kplb.toml` of a TCP and a UDP service in both families, with these hosts as backends.
+pub fn configuration<'a>(backends: impl IntoIterator<Item = &'a Host> + Clone, persistence: Persistence) -> String {
+    let mut text = String::new();
+    for (vip, family) in VIPS.into_iter().zip(["v4", "v6"]) {
+        for (protocol, port) in [("tcp", HTTPS_PORT), ("udp", UDP_PORT)] {
+            let vip = SocketAddr::from((vip, port));
+            text +=
+                &format!("[[service]]\nname = \"{protocol}-{family}\"\nvip = \"{vip}\"\nprotocol = \"{protocol}\"\n");
+            text += &format!("persistence = \"{}\"\n", persistence.name());
+            for host in backends.clone() {
+                let address = if vip.is_ipv4() { host.ipv4().into() } else { IpAddr::from(host.ipv6()) };
+                let address = SocketAddr::from((address, port));
+                text += &format!("[[service.backend]]\nname = \"{}\"\naddress = \"{address}\"\n", host.name());
+            }
+        }
+    }
+    text
+}
+
+/// Writes a configuration to a file that lives as long as what is returned.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write(configuration: &str) -> Result<tempfile::NamedTempFile> {
+    let file = tempfile::Builder::new().prefix("kplb").suffix(".toml").tempfile()?;
+    std::fs::write(file.path(), configuration)?;
+    Ok(file)
+}
+
+/// Starts the stand-in on every node.
+///
+/// # Errors
+/// If one does not start.
+pub fn start_apiservers(lab: &Lab) -> Result<Vec<Apiserver<'_>>> {
+    lab.nodes().iter().map(Apiserver::start).collect()
+}
+
+/// Starts kplb on a node with this configuration, and waits until it serves.
+///
+/// # Errors
+/// If it does not start.
+pub fn start_agent<'a>(host: &'a Host, configuration: &str, mode: &str) -> Result<Agent<'a>> {
+    let file = write(configuration)?;
+    let path = file.path().to_string_lossy().into_owned();
+    Agent::start(host, ["--config", &path, "--mode", mode])
+}

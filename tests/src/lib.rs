@@ -1,0 +1,25 @@
+//! kplb's lab: a network of namespaces, stand-ins for servers and clients, and what tests, demo and benchmarks share.
+
+pub mod netns;
+pub mod poll;
+pub mod process;
+
+pub mod lab;
+
+pub mod frames;
+pub mod testbed;
+
+pub mod reference;
+
+pub mod bench;
+
+pub mod agent;
+pub mod apiserver;
+pub mod client;
+pub mod cluster;
+
+pub mod failure;
+
+mod body;
+pub mod pattern;
+mod tls;

@@ -1,0 +1,317 @@
+//! A second, plain implementation of the data path, to compare the programs with.
+//!
+//! Written from the description of the data path and not from the programs, it shares with them only what is one
+//! definition for both sides: hashes, ring slots, states of flows, NAT ports, the gate. Clarity over speed: byte
+//! slices, hash maps, checksums word by word.
+//!
+//! What the description leaves open is as the programs have it: a flow whose own port is taken gets another one, towards
+//! this node too; a reply of a backend on this node that comes in by the wire is passed; at egress, all that is not the
+//! reply of a flow to a backend on this node is passed.
+
+mod flows;
+mod open;
+mod parse;
+mod rewrite;
+
+mod frame;
+pub mod generate;
+mod mutate;
+pub mod world;
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
+
+pub use flows::{Flow, Flows, Place, Proof, Tuple};
+use kplb::{
+    config::Protocol,
+    model::{Desired, Endpoint},
+};
+use kplb_common::{
+    backend::{Backend, BackendState},
+    flow::Direction,
+    flow_state::{ACK, FlowState, RST, next_tcp, next_udp, opens},
+    gate,
+    net::{Be16, Ip4, Ip6, TCP},
+    stats::BackendStats,
+    verdict::{DropReason, ForwardReason, PassReason, ResetReason, Verdict},
+};
+use parse::{Parsed, Segment, long};
+
+use crate::testbed::{Hook, Output};
+
+const NOT_OURS: Verdict = Verdict::Pass(PassReason::NotOurs);
+
+/// `XDP_DROP`, `XDP_PASS` and `XDP_TX` of `include/uapi/linux/bpf.h`.
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
+/// `TC_ACT_UNSPEC` and `TC_ACT_SHOT` of `include/uapi/linux/pkt_cls.h`.
+const TC_ACT_UNSPEC: u32 = u32::MAX;
+const TC_ACT_SHOT: u32 = 2;
+
+/// The model and its flows.
+#[derive(Clone, Debug, Default)]
+pub struct Reference {
+    flows: Flows,
+    traffic: HashMap<u16, BackendStats>,
+}
+
+impl Reference {
+    /// The flows.
+    pub fn flows(&self) -> &Flows {
+        &self.flows
+    }
+
+    /// A backend's traffic.
+    pub fn traffic(&self, backend: u16) -> BackendStats {
+        self.traffic.get(&backend).copied().unwrap_or_default()
+    }
+
+    fn count(&mut self, backend: u16, direction: Direction, segment: &Segment) {
+        let stats = self.traffic.entry(backend).or_default();
+        stats.packets[direction as usize] += 1;
+        stats.bytes[direction as usize] += (segment.l4 - parse::ETHERNET + segment.length) as u64;
+    }
+
+    /// What becomes of a frame at a hook.
+    pub fn judge(&mut self, desired: &Desired, hook: Hook, frame: &[u8]) -> (Verdict, Output) {
+        let mut frame = frame.to_vec();
+        let verdict = match hook {
+            Hook::Xdp => self.ingress(desired, &mut frame),
+            Hook::Tc => self.egress(desired, &mut frame),
+        };
+        let action = match (hook, verdict) {
+            (Hook::Tc, Verdict::Drop(_)) => TC_ACT_SHOT,
+            (Hook::Tc, _) => TC_ACT_UNSPEC,
+            (Hook::Xdp, Verdict::Pass(_) | Verdict::Forward(ForwardReason::ToLocalBackend)) => XDP_PASS,
+            (Hook::Xdp, Verdict::Forward(_) | Verdict::Reset(_)) => XDP_TX,
+            (Hook::Xdp, Verdict::Drop(_)) => XDP_DROP,
+        };
+        (verdict, Output { action, frame })
+    }
+
+    fn ingress(&mut self, desired: &Desired, frame: &mut [u8]) -> Verdict {
+        if frame[..6] != desired.node.mac.octets() {
+            return NOT_OURS;
+        }
+        let segment = match parse_ethernet(frame) {
+            None => return Verdict::Pass(PassReason::NotIp),
+            Some(Parsed::Refused(destination, reason)) if desired.vips.contains(&destination) => {
+                return Verdict::Drop(reason);
+            }
+            Some(Parsed::Other | Parsed::Refused(..)) => return NOT_OURS,
+            Some(Parsed::Segment(segment)) => segment,
+        };
+        let tuple = &segment.tuple;
+        let for_nat_port = tuple.destination.ip() == node_address(desired, tuple.destination)
+            && desired.node.is_nat_port(tuple.destination.port());
+        let from_backend = for_nat_port && in_gate(desired, tuple.source, tuple.protocol);
+        if !in_gate(desired, tuple.destination, tuple.protocol) && !from_backend {
+            return NOT_OURS;
+        }
+        if let Some((flow, direction)) = self.find(desired, &segment) {
+            return self.hit(desired, frame, &segment, flow, direction);
+        }
+        if let Some(service) = desired.services.get(&endpoint(tuple.destination, tuple.protocol)) {
+            return match open::open(&self.flows, desired, service, frame, &segment) {
+                Ok(flow) => {
+                    self.flows.insert(flow);
+                    self.traffic.entry(flow.backend).or_default().flows += 1;
+                    self.count(flow.backend, Direction::ToBackend, &segment);
+                    send(desired, frame, &segment, &flow, Direction::ToBackend)
+                }
+                Err(verdict) => refuse(frame, &segment, verdict),
+            };
+        }
+        NOT_OURS
+    }
+
+    fn egress(&mut self, desired: &Desired, frame: &mut [u8]) -> Verdict {
+        let segment = match parse_ethernet(frame) {
+            None => return Verdict::Pass(PassReason::NotIp),
+            Some(Parsed::Segment(segment)) => segment,
+            Some(_) => return NOT_OURS,
+        };
+        if !in_gate(desired, segment.tuple.source, segment.tuple.protocol) {
+            return NOT_OURS;
+        }
+        match self.flows.find(&segment.tuple) {
+            Some((mut flow, Direction::ToClient)) if flow.place == Place::Local => {
+                if let Err(reason) = serving(desired, flow.backend) {
+                    return Verdict::Drop(instead(reason));
+                }
+                advance(&mut flow, Direction::ToClient, frame, &segment);
+                self.flows.update(flow);
+                self.count(flow.backend, Direction::ToClient, &segment);
+                rewrite::set_tuple(frame, &segment, &flow.rewritten(Direction::ToClient));
+                Verdict::Forward(ForwardReason::ToClientLocal)
+            }
+            _ => NOT_OURS,
+        }
+    }
+
+    /// The flow of a packet. One that has ended, or whose backend is not serving, makes way for a new one.
+    fn find(&mut self, desired: &Desired, segment: &Segment) -> Option<(Flow, Direction)> {
+        let (flow, direction) = self.flows.find(&segment.tuple)?;
+        let may_open = !is_tcp(segment) || opens(segment.flags);
+        let is_over = flow.state == FlowState::Closing
+            || direction == Direction::ToBackend && serving(desired, flow.backend).is_err();
+        if may_open && is_over {
+            self.flows.remove(&flow);
+            return None;
+        }
+        Some((flow, direction))
+    }
+
+    fn hit(
+        &mut self,
+        desired: &Desired,
+        frame: &mut [u8],
+        segment: &Segment,
+        mut flow: Flow,
+        direction: Direction,
+    ) -> Verdict {
+        let refusal = match (direction, flow.place) {
+            (Direction::ToBackend, _) => match serving(desired, flow.backend) {
+                Err(reason) => Some(Verdict::Reset(reason)),
+                Ok(backend) => towards_backend(frame, segment, backend, flow.place).err(),
+            },
+            (Direction::ToClient, Place::Local) => Some(NOT_OURS),
+            (Direction::ToClient, Place::Remote) => match serving(desired, flow.backend) {
+                Err(reason) => Some(Verdict::Reset(reason)),
+                Ok(_) => (!rewrite::has_hop(frame, segment)).then_some(Verdict::Drop(DropReason::TtlExpired)),
+            },
+        };
+        if let Some(verdict) = refusal {
+            return refuse(frame, segment, verdict);
+        }
+        if direction == Direction::ToBackend {
+            flow.client_mac.copy_from_slice(&frame[6..12]);
+        }
+        advance(&mut flow, direction, frame, segment);
+        self.flows.update(flow);
+        self.count(flow.backend, direction, segment);
+        send(desired, frame, segment, &flow, direction)
+    }
+}
+
+/// None if it is not IP.
+fn parse_ethernet(frame: &[u8]) -> Option<Parsed> {
+    match parse::word(frame, 12) {
+        0x0800 => Some(parse::ipv4(frame)),
+        0x86dd => Some(parse::ipv6(frame)),
+        _ => None,
+    }
+}
+
+fn is_tcp(segment: &Segment) -> bool {
+    segment.tuple.protocol == TCP
+}
+
+fn node_address(desired: &Desired, alike: SocketAddr) -> IpAddr {
+    match alike {
+        SocketAddr::V4(_) => IpAddr::V4(desired.node.ipv4.into()),
+        SocketAddr::V6(_) => IpAddr::V6(desired.node.ipv6.into()),
+    }
+}
+
+fn endpoint(address: SocketAddr, protocol: u8) -> Endpoint {
+    Endpoint { address, protocol: if protocol == TCP { Protocol::Tcp } else { Protocol::Udp } }
+}
+
+fn in_gate(desired: &Desired, address: SocketAddr, protocol: u8) -> bool {
+    let port = Be16::from_host(address.port());
+    match address.ip() {
+        IpAddr::V4(v4) => gate::may_pass(&desired.gate, &Ip4::from(v4), port, protocol),
+        IpAddr::V6(v6) => gate::may_pass(&desired.gate, &Ip6::from(v6), port, protocol),
+    }
+}
+
+/// The backend with this id, if its flows' packets are sent on.
+fn serving(desired: &Desired, id: u16) -> Result<&Backend, ResetReason> {
+    match desired.backends.get(&id) {
+        Some(backend) if backend.state == BackendState::Serving as u8 => Ok(backend),
+        Some(backend) if backend.state == BackendState::Down as u8 => Err(ResetReason::BackendDown),
+        _ => Err(ResetReason::BackendGone),
+    }
+}
+
+/// Whether a packet can go to a backend that exists.
+fn towards_backend(frame: &[u8], segment: &Segment, backend: &Backend, place: Place) -> Result<(), Verdict> {
+    if place == Place::Local {
+        return Ok(());
+    }
+    if !rewrite::has_hop(frame, segment) {
+        return Err(Verdict::Drop(DropReason::TtlExpired));
+    }
+    if backend.mac.octets() == [0; 6] {
+        return Err(Verdict::Drop(DropReason::NoNeighbour));
+    }
+    Ok(())
+}
+
+/// Answers with a reset what can be answered with one.
+fn refuse(frame: &mut [u8], segment: &Segment, verdict: Verdict) -> Verdict {
+    let Verdict::Reset(reason) = verdict else { return verdict };
+    if is_tcp(segment) && segment.flags & RST == 0 {
+        rewrite::reset(frame, segment);
+        return verdict;
+    }
+    Verdict::Drop(instead(reason))
+}
+
+/// Why a packet is dropped that cannot be answered.
+fn instead(reason: ResetReason) -> DropReason {
+    match reason {
+        ResetReason::UnknownFlow => DropReason::UnknownFlow,
+        ResetReason::NoBackend => DropReason::NoBackend,
+        ResetReason::BackendGone => DropReason::BackendGone,
+        ResetReason::BackendDown => DropReason::BackendDown,
+    }
+}
+
+fn send(desired: &Desired, frame: &mut [u8], segment: &Segment, flow: &Flow, direction: Direction) -> Verdict {
+    let node = desired.node.mac.octets();
+    let reason = match (direction, flow.place) {
+        (Direction::ToBackend, Place::Local) => ForwardReason::ToLocalBackend,
+        (Direction::ToBackend, Place::Remote) => {
+            rewrite::forward(frame, segment, node, desired.backends[&flow.backend].mac.octets());
+            ForwardReason::ToBackend
+        }
+        (Direction::ToClient, _) => {
+            rewrite::forward(frame, segment, node, flow.client_mac);
+            ForwardReason::ToClient
+        }
+    };
+    rewrite::set_tuple(frame, segment, &flow.rewritten(direction));
+    Verdict::Forward(reason)
+}
+
+/// Moves a flow on by a packet that has not been changed yet.
+fn advance(flow: &mut Flow, direction: Direction, frame: &[u8], segment: &Segment) {
+    let before = flow.state;
+    if !is_tcp(segment) {
+        flow.state = next_udp(before, direction);
+        if flow.state.is_assured() {
+            flow.proof = Proof::Given;
+        }
+        return;
+    }
+    let (sequence, acknowledgement) = (long(frame, segment.l4 + 4), long(frame, segment.l4 + 8));
+    let acknowledges = acknowledgement.wrapping_sub(flow.acknowledged[direction as usize]) <= i32::MAX as u32;
+    flow.state = next_tcp(before, direction, segment.flags, acknowledges);
+    let is_first_proof = flow.proof == Proof::Missing && flow.state.is_assured();
+    if before == FlowState::SynSent && flow.state == FlowState::SynAcked {
+        flow.acknowledged = [sequence.wrapping_add(1); 2];
+    }
+    if is_first_proof {
+        flow.proof = Proof::Given;
+        // What comes from the client is what the backend expects next.
+        flow.acknowledged[Direction::ToClient as usize] = sequence;
+    }
+    if flow.proof == Proof::Given && segment.flags & ACK != 0 {
+        flow.acknowledged[direction as usize] = acknowledgement;
+    }
+}

@@ -1,0 +1,121 @@
+//! The data path on made-up packets: one table of cases, floods, and sweeps.
+//!
+//! Every expected packet is the sent one with the fields replaced that are to change, built anew with its checksums
+//! from scratch.
+
+mod case;
+mod scene;
+mod traffic;
+
+mod checksums;
+mod choice;
+mod down;
+mod life;
+mod refuse;
+mod shape;
+
+mod pressure;
+mod sweep;
+
+use std::{collections::HashSet, path::Path};
+
+use anyhow::{Result, ensure};
+use aya::{
+    Pod,
+    maps::{HashMap, MapData},
+};
+use kplb::{
+    maglev::Rings,
+    model::{self, Conditions, Desired},
+};
+use kplb_common::{
+    abi::map,
+    flow::{Flow, FlowKey},
+    net::{Address, Ip4, Ip6},
+    verdict::{DropReason, Verdict},
+};
+use kplb_tests::testbed::Testbed;
+
+use crate::{
+    case::{Case, FULL_AT, Tables, check},
+    scene::{AMPLE, Family, NAT_PORTS},
+};
+
+/// The table.
+fn cases(family: Family) -> Vec<Case> {
+    let mut cases = shape::cases(family);
+    cases.extend(life::cases(family));
+    cases.extend(refuse::cases(family));
+    cases.extend(choice::cases(family, &desired(family)));
+    cases.extend(down::cases(family, &desired(family)));
+    cases.extend(checksums::cases(family));
+    cases
+}
+
+fn desired(family: Family) -> Desired {
+    let config = kplb::config::parse(&family.configuration(NAT_PORTS), "scene").expect("a valid configuration");
+    model::desired(&config, &family.facts(), &Conditions::all_active(&config), &mut Rings::default())
+        .expect("a node that can serve it")
+}
+
+/// Runs every case, and lists those that fail.
+fn run(family: Family) -> Result<()> {
+    let configuration = family.configuration(NAT_PORTS);
+    let mut usual = Testbed::new(&configuration, &family.facts(), AMPLE)?;
+    let mut full = Testbed::with_pins(&configuration, &family.facts(), AMPLE, |maps| match family {
+        Family::V4 => pin_small::<Ip4>(&maps.join(map::HALF_OPEN4)),
+        Family::V6 => pin_small::<Ip6>(&maps.join(map::HALF_OPEN6)),
+    })?;
+    let cases = cases(family);
+    let failures: Vec<String> = cases
+        .iter()
+        .filter_map(|case| {
+            let testbed = match case.tables {
+                Tables::Usual => &mut usual,
+                Tables::Full => &mut full,
+            };
+            check(testbed, case).err().map(|error| format!("{error:#}"))
+        })
+        .collect();
+    println!("{} cases", cases.len());
+    ensure!(failures.is_empty(), "{} of {} cases fail:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    Ok(())
+}
+
+/// A table that refuses what it has no room for: an LRU one always makes room.
+fn pin_small<A: Address>(path: &Path) -> Result<()>
+where
+    FlowKey<A>: Pod,
+    Flow<A>: Pod,
+{
+    Ok(HashMap::<MapData, FlowKey<A>, Flow<A>>::create(FULL_AT, 0)?.pin(path)?)
+}
+
+#[test]
+fn cases_v4() -> Result<()> {
+    run(Family::V4)
+}
+
+#[test]
+fn cases_v6() -> Result<()> {
+    run(Family::V6)
+}
+
+#[test]
+fn every_verdict_has_a_case_in_both_families() {
+    for (family, of_the_other) in [(Family::V4, DropReason::ExtensionHeader), (Family::V6, DropReason::IpOptions)] {
+        let covered: HashSet<Verdict> = cases(family).iter().map(|case| case.verdict).collect();
+        let missing: Vec<Verdict> = Verdict::all().filter(|verdict| !covered.contains(verdict)).collect();
+        assert_eq!(missing, [Verdict::Drop(of_the_other)], "no case of {family:?} ends in one of these");
+    }
+}
+
+#[test]
+fn names_tell_cases_apart() {
+    for family in [Family::V4, Family::V6] {
+        let mut names = HashSet::new();
+        for case in cases(family) {
+            assert!(names.insert(case.name.clone()), "two cases of {family:?} are named {:?}", case.name);
+        }
+    }
+}

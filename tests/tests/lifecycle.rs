@@ -1,0 +1,212 @@
+//! The agent's coming and going: what it leaves, and what it refuses, with which words.
+
+use std::{process::Command, time::Duration};
+
+use anyhow::{Context as _, Result};
+use kplb_tests::{
+    agent::{self, Agent},
+    apiserver::Apiserver,
+    client,
+    cluster::{self, Persistence},
+    lab::{Host, Lab, LabOptions},
+    poll,
+    process::Process,
+};
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// What the agent added is gone after a stop and after a kill with `kplb detach`, and it starts again each time.
+#[test]
+fn comes_and_goes_without_a_trace() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
+    let _apiservers = cluster::start_apiservers(&lab)?;
+    let (node, host) = (lab.node(1), lab.client(1));
+    let configuration = cluster::configuration(lab.nodes(), Persistence::Client);
+    let serves = || -> Result<()> {
+        for vip in cluster::https() {
+            host.namespace().block_on(client::get(vip, "/version"))?;
+        }
+        Ok(())
+    };
+    for _ in 0..2 {
+        let agent = cluster::start_agent(node, &configuration, "native")?;
+        serves()?;
+        agent.stop()?;
+        assert_eq!(traces(node)?, Vec::<String>::new());
+    }
+
+    // Killed, it leaves its programs, which go on.
+    let mut agent = cluster::start_agent(node, &configuration, "native")?;
+    agent.process().kill()?;
+    drop(agent);
+    serves()?;
+    agent::run(node, ["detach", "eth0"])?;
+    assert_eq!(traces(node)?, Vec::<String>::new());
+
+    // Killed and started again, it clears up by itself.
+    let mut agent = cluster::start_agent(node, &configuration, "native")?;
+    agent.process().kill()?;
+    drop(agent);
+    let agent = cluster::start_agent(node, &configuration, "native")?;
+    serves()?;
+    // And a running one is stopped by `detach`.
+    agent::run(node, ["detach", "eth0"])?;
+    assert_eq!(traces(node)?, Vec::<String>::new());
+    drop(agent);
+    Ok(())
+}
+
+/// The VIP is announced: who has it in his neighbour table with another address learns the new one without asking. It
+/// is the only address of its prefix, so nothing takes it as a source, and it is put back when something removes it.
+#[test]
+fn announces_and_keeps_the_vip() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 1, clients: 1 })?;
+    let (node, host) = (lab.node(1), lab.client(1));
+    for vip in cluster::VIPS {
+        host.namespace().ip(&format!("neighbour replace {vip} dev eth0 lladdr 02:00:00:00:09:09 nud stale"))?;
+    }
+    let agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Client), "native")?;
+    let show = |host: &Host, what: &str| -> Result<String> {
+        let mut ip = Command::new("ip");
+        ip.args([what, "show", "dev", "eth0"]);
+        host.namespace().check_output(ip)
+    };
+    poll::until("the client knows who has the VIPs", SOON, || {
+        show(host, "neighbour").is_ok_and(|table| {
+            cluster::VIPS.iter().all(|vip| table.contains(&format!("{vip} lladdr {}", node.mac_text())))
+        })
+    })?;
+    let addresses = show(node, "address")?;
+    assert!(addresses.contains("198.18.0.100/32"), "{addresses}");
+    assert!(addresses.contains("2001:2::100/128"), "{addresses}");
+    let v6 = addresses.lines().find(|line| line.contains("2001:2::100/128")).context("no IPv6 VIP")?;
+    assert!(v6.contains("deprecated"), "{v6}");
+
+    node.namespace().ip("address delete 198.18.0.100/32 dev eth0\naddress delete 2001:2::100/128 dev eth0")?;
+    poll::until("the VIPs are back", SOON, || {
+        show(node, "address").is_ok_and(|table| table.contains("198.18.0.100/32") && table.contains("2001:2::100/128"))
+    })?;
+    agent.stop()
+}
+
+/// Whatever kplb may have left on a node.
+fn traces(node: &Host) -> Result<Vec<String>> {
+    let mut show = Command::new("ip");
+    show.args(["-details", "address", "show", "dev", "eth0"]);
+    let interface = node.namespace().check_output(show)?;
+    let mut traces = Vec::new();
+    if interface.contains("xdp") {
+        traces.push("an XDP program".to_owned());
+    }
+    traces.extend(cluster::VIPS.iter().filter(|vip| interface.contains(&format!(" {vip}/"))).map(ToString::to_string));
+    node.namespace().run(|| {
+        for directory in ["/sys/fs/bpf/kplb", "/run/kplb"] {
+            if let Ok(entries) = std::fs::read_dir(directory) {
+                traces.extend(entries.filter_map(Result::ok).map(|entry| entry.path().display().to_string()));
+            }
+        }
+    });
+    Ok(traces)
+}
+
+/// Starts an agent that cannot serve: it says why, fails, and leaves nothing behind.
+fn refuses(node: &Host, arguments: &[&str], reason: &str) -> Result<()> {
+    let mut command = agent::kplb()?;
+    command.args(arguments);
+    let output = node.namespace().output(command)?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{arguments:?} succeeded");
+    assert!(stderr.contains(reason), "{arguments:?} said:\n{stderr}\nbut not {reason:?}");
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_with_a_reason() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 1, clients: 0 })?;
+    let node = lab.node(1);
+    let vip = ["--vip", "198.18.0.100:6443", "--backend", "198.18.0.11:6443"];
+    let attach = |interface| [["attach", interface].as_slice(), &vip].concat();
+
+    refuses(node, &attach("eth9"), "eth9")?;
+    refuses(node, &["attach", "eth0", "--vip", "198.18.0.100", "--backend", "198.18.0.11:6443"], "198.18.0.100")?;
+    refuses(node, &["attach", "eth0", "--config", "/nonexistent.toml"], "/nonexistent.toml")?;
+    refuses(node, &["attach", "eth0"], "/etc/kplb/kplb.toml")?;
+    refuses(node, &["status"], "kplb attach")?;
+    refuses(node, &["detach", "eth0"], "eth0")?;
+    let wrong = cluster::write("[[service]]\nvip = \"198.18.0.100:6443\"\nbogus = 1\n")?;
+    let wrong = wrong.path().to_string_lossy();
+    refuses(node, &["check", &wrong], ":3:")?;
+    refuses(node, &["attach", "eth0", "--config", &wrong], "bogus")?;
+    assert_eq!(traces(node)?, Vec::<String>::new());
+
+    // A second one on the same interface.
+    let agent = Agent::start(node, vip)?;
+    refuses(node, &attach("eth0"), "already")?;
+    agent.stop()?;
+    assert_eq!(traces(node)?, Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn without_privileges_it_says_which_it_needs() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 1, clients: 0 })?;
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid", "65534", "--clear-groups", "--bounding-set", "-all", "--inh-caps", "-all"])
+        .arg(agent::kplb()?.get_program())
+        .args(["attach", "eth0", "--vip", "198.18.0.100:6443", "--backend", "198.18.0.11:6443"]);
+    let output = lab.node(1).namespace().output(command)?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(stderr.contains("CAP_NET_ADMIN"), "{stderr}");
+    assert_eq!(traces(lab.node(1))?, Vec::<String>::new());
+    Ok(())
+}
+
+/// Another's XDP program is not replaced.
+#[test]
+fn the_xdp_program_of_another_is_left_alone() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 1, clients: 0 })?;
+    let node = lab.node(1);
+    let index = node.namespace().run(|| nix::net::if_::if_nametoindex("eth0"))?;
+    let mut other = aya::Ebpf::load(kplb::dataplane::FLOOR_OBJECT)?;
+    let program: &mut aya::programs::Xdp = other.program_mut("floor_pass").context("no floor_pass")?.try_into()?;
+    program.load()?;
+    node.namespace().run(|| program.attach_to_if_index(index, aya::programs::xdp::XdpMode::Driver))?;
+    refuses(node, &["attach", "eth0", "--vip", "198.18.0.100:6443", "--backend", "198.18.0.11:6443"], "XDP")?;
+    // The only trace is the other's program.
+    assert_eq!(traces(node)?, ["an XDP program"]);
+    Ok(())
+}
+
+/// Several nodes can live on one machine: the run directory and the pin root can be set, and bpffs is mounted.
+#[test]
+fn run_directory_and_pin_root_can_be_set() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 1, clients: 1 })?;
+    let node = lab.node(1);
+    let _apiserver = Apiserver::start(node)?;
+    // A temporary file system in the node's own mounts, so that nothing is left of what is mounted in it.
+    let base = "/run/elsewhere";
+    let (run, pins) = (format!("{base}/run"), format!("{base}/bpf"));
+    node.namespace().run(|| std::fs::create_dir_all(base))?;
+    let kplb = |arguments: &[&str]| -> Result<Command> {
+        let mut command = agent::kplb()?;
+        command.env("KPLB_RUN_DIR", &run).env("KPLB_PIN_ROOT", &pins).args(arguments);
+        Ok(command)
+    };
+    let attach = kplb(&["attach", "eth0", "--vip", "198.18.0.100:6443", "--backend", "198.18.0.11:6443"])?;
+    let mut process = Process::spawn(node.namespace(), "kplb attach", attach)?;
+    process.wait_for_line("ready", Duration::from_secs(20))?;
+    let answer = lab.client(1).namespace().block_on(client::get(cluster::https()[0], "/version"))?;
+    assert_eq!(answer.node, "node1");
+    let status: serde_json::Value =
+        serde_json::from_str(&node.namespace().check_output(kplb(&["status", "--json"])?)?)?;
+    assert_eq!(status[0]["services"][0]["vip"], "198.18.0.100:6443");
+    let n_links = node.namespace().run(|| -> Result<usize> {
+        let layout = format!("{pins}/v{}/eth0", kplb_common::abi::LAYOUT_VERSION);
+        Ok(std::fs::read_dir(&layout).with_context(|| layout)?.count())
+    })?;
+    assert!(n_links >= 2, "{n_links} entries in the pin directory");
+    assert!(process.terminate(Duration::from_secs(10))?.success());
+    Ok(())
+}
