@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::config;
+use crate::{config, health::probe};
 
 const EXAMPLE: &str = "\
 Example:
@@ -22,6 +22,8 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let Arguments { file } = arguments;
     let config = config::load(file)?;
+    // What the health checks log in with is as much part of it as the file itself.
+    probe::probes(&config).with_context(|| format!("{}", file.display()))?;
     let n_backends: usize = config.services.iter().map(|service| service.backends.len()).sum();
     println!("{}: ok: {}, {}", file.display(), count(config.services.len(), "service"), count(n_backends, "backend"));
     Ok(())

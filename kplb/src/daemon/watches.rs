@@ -1,13 +1,13 @@
 //! The watches over all backends, each a task of its own.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tokio::sync::mpsc;
 
 use crate::{
     config::Config,
     health::{
         fsm::Pace,
-        probe::Probe,
+        probe,
         watch::{News, Order, watch},
     },
 };
@@ -32,24 +32,17 @@ impl Watches {
     /// If a file that a check needs cannot be used.
     pub(super) fn start(config: &Config) -> Result<Self> {
         let (sender, news) = mpsc::unbounded_channel();
-        let mut watches = Vec::new();
-        for service in &config.services {
-            for backend in &service.backends {
-                let id = watches.len();
-                let Some(check) = &backend.check else {
-                    watches.push(None);
-                    continue;
-                };
-                let probe = Probe::new(backend.address, check).with_context(|| {
-                    format!("the health check of backend `{}` of service `{}`", backend.name, service.name)
-                })?;
+        let checks = config.services.iter().flat_map(|service| &service.backends).map(|backend| &backend.check);
+        let watches = (probe::probes(config)?.into_iter().zip(checks).enumerate())
+            .map(|(id, (probe, check))| {
+                let (probe, check) = probe.zip(check.clone())?;
                 let (orders, receiver) = mpsc::unbounded_channel();
                 let sender = sender.clone();
                 let tell = move |news| sender.send((id, news)).is_ok();
-                tokio::spawn(watch(probe, check.clone(), receiver, tell));
-                watches.push(Some(Watch { orders, pace: Some(Pace::Fast) }));
-            }
-        }
+                tokio::spawn(watch(probe, check, receiver, tell));
+                Some(Watch { orders, pace: Some(Pace::Fast) })
+            })
+            .collect();
         Ok(Self { watches, news, _sender: sender })
     }
 

@@ -9,6 +9,8 @@ use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6},
     os::fd::{AsRawFd as _, OwnedFd},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -17,12 +19,20 @@ use kplb_common::{
     net::{Address as _, Ip4, Mac},
     sweep::Orphan,
 };
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, sendto, socket,
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, sendto, socket,
+    },
 };
 use tracing::debug;
 
 use crate::packet_socket::PacketSocket;
+
+/// How long all resets of one failure may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// For the interface to send what is queued: some tens of frames at 100 Mbit/s.
+const BREATH: Duration = Duration::from_micros(200);
 
 /// Sends resets.
 pub struct Resetter {
@@ -63,23 +73,30 @@ impl Resetter {
         })
     }
 
-    /// Tells the clients, then the backends. What cannot be sent is left out: whoever says something on such a flow is
-    /// answered by the data path.
+    /// Tells the clients, then the backends, then the clients once more: a frame may get lost, and its client would wait
+    /// for ever. What cannot be sent is left out: whoever says something on such a flow is answered by the data path.
+    ///
+    /// Blocks while the interface has no room, for [`PATIENCE`] in all.
     pub fn send(&self, orphans: &[Orphan], route: &Route) -> Sent {
-        let to_client = |orphan: &&Orphan| is_sent(self.wire.send(&frame::to_client(orphan, route.node)));
-        let to_backend = |orphan: &&Orphan| self.send_to_backend(orphan, route).is_some_and(is_sent);
-        Sent {
-            to_clients: orphans.iter().filter(to_client).count(),
-            to_backends: orphans.iter().filter(to_backend).count(),
-        }
+        let deadline = Instant::now() + PATIENCE;
+        let to_client = |orphan: &&Orphan| {
+            let frame = frame::to_client(orphan, route.node);
+            is_sent(deadline, || self.wire.send(&frame))
+        };
+        let to_clients = orphans.iter().filter(to_client).count();
+        let to_backend = |orphan: &&Orphan| self.is_sent_to_backend(orphan, route, deadline);
+        let to_backends = orphans.iter().filter(to_backend).count();
+        orphans.iter().filter(to_client).for_each(drop);
+        Sent { to_clients, to_backends }
     }
 
-    fn send_to_backend(&self, orphan: &Orphan, route: &Route) -> Option<nix::Result<()>> {
+    fn is_sent_to_backend(&self, orphan: &Orphan, route: &Route, deadline: Instant) -> bool {
         if orphan.location == Location::Local as u8 {
-            return Some(self.send_locally(orphan));
+            return is_sent(deadline, || self.send_locally(orphan));
         }
-        let backend = route.backends.get(&orphan.backend_id)?;
-        Some(self.wire.send(&frame::to_backend(orphan, route.node, *backend)))
+        let Some(backend) = route.backends.get(&orphan.backend_id) else { return false };
+        let frame = frame::to_backend(orphan, route.node, *backend);
+        is_sent(deadline, || self.wire.send(&frame))
     }
 
     fn send_locally(&self, orphan: &Orphan) -> nix::Result<()> {
@@ -96,6 +113,17 @@ impl Resetter {
     }
 }
 
-fn is_sent(result: nix::Result<()>) -> bool {
-    result.inspect_err(|error| debug!("a reset could not be sent: {error}")).is_ok()
+/// Sends, and tries again while there is no room.
+fn is_sent(deadline: Instant, send: impl Fn() -> nix::Result<()>) -> bool {
+    loop {
+        match send() {
+            Ok(()) => return true,
+            // A full queue, of the socket or of the interface (packet(7)), is soon empty again.
+            Err(Errno::ENOBUFS | Errno::EAGAIN) if Instant::now() < deadline => thread::sleep(BREATH),
+            Err(error) => {
+                debug!("a reset could not be sent: {error}");
+                return false;
+            }
+        }
+    }
 }

@@ -18,7 +18,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::{
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
     time::{MissedTickBehavior, interval},
 };
 use tokio_rustls::TlsAcceptor;
@@ -54,7 +54,7 @@ pub async fn serve(options: ServerOptions, on_listening: impl FnOnce()) -> Resul
         readyz: AtomicU16::new(StatusCode::OK.as_u16()),
     });
     for address in &options.listen {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+        let listener = listen(*address).with_context(|| format!("listen on {address}"))?;
         tokio::spawn(accept(listener, Arc::clone(&server)));
     }
     for address in &options.udp {
@@ -63,6 +63,16 @@ pub async fn serve(options: ServerOptions, on_listening: impl FnOnce()) -> Resul
     }
     on_listening();
     std::future::pending().await
+}
+
+/// Several stand-ins may share a port, since one process may not have enough descriptors for a crowd of clients.
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    const BACKLOG: u32 = 4096;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    Ok(socket.listen(BACKLOG)?)
 }
 
 async fn accept(listener: TcpListener, server: Arc<Server>) {

@@ -1,6 +1,6 @@
 //! `cargo xtask bench failover`: what clients notice of backends that fail, several rounds of each failure.
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
@@ -64,12 +64,12 @@ fn table(figures: impl Iterator<Item = Vec<Figure>>) -> Table {
         let (median, worst) = (values[values.len() / 2], values[values.len() - 1]);
         let mut reach = String::new();
         if let Some(value) = rounds[0].reach {
-            let _ = write!(reach, "<= {}", show(value));
+            let _ = write!(reach, "<= {value}");
             if worst > value {
                 reach += if median > value { " (missed)" } else { " (worst missed)" };
             }
         }
-        table.add_row([rounds[0].name.to_owned(), show(median), show(worst), reach]);
+        table.add_row([rounds[0].name.to_owned(), median.to_string(), worst.to_string(), reach]);
     }
     for column in 1..4 {
         if let Some(column) = table.column_mut(column) {
@@ -77,12 +77,4 @@ fn table(figures: impl Iterator<Item = Vec<Figure>>) -> Table {
         }
     }
     table
-}
-
-fn show(value: Value) -> String {
-    match value {
-        Value::Count(n) => n.to_string(),
-        Value::Time(time) if time < Duration::from_secs(1) => format!("{:.1} ms", time.as_secs_f64() * 1000.0),
-        Value::Time(time) => format!("{:.2} s", time.as_secs_f64()),
-    }
 }

@@ -13,6 +13,7 @@ use kplb_tests::{
     apiserver::HTTPS_PORT,
     client::{self, Load, UdpFlow},
     cluster::{self, Persistence},
+    failure::{Figure, cases},
     lab::{Addresses, Host, Lab, LabOptions},
 };
 
@@ -80,12 +81,29 @@ fn demo() -> Result<()> {
     title(&format!("{N_CONNECTIONS} connections with TLS, of both clients at once"));
     load(&lab, &addresses)?;
 
+    title("kplb backend drain node2: before work on that node");
+    indent(&agent::run(lab.node(1), ["backend", "drain", "node2"])?);
+
     title("kplb status, on node1");
     indent(&agent::run(lab.node(1), ["status"])?);
 
     title("The agent stops and takes away what it added");
     agent.stop()?;
-    nothing_left(lab.node(1))
+    nothing_left(lab.node(1))?;
+
+    failure("The process of node2's apiserver is killed", cases::killed)?;
+    failure("The cable of node2 is pulled: nothing answers, nothing refuses", cases::cut_off)?;
+    failure("node2's /readyz says no, as it does before a planned stop, and later yes again", cases::not_ready)
+}
+
+/// Plays a failure on a lab of its own, and says what clients noticed.
+fn failure(text: &str, case: fn() -> Result<Vec<Figure>>) -> Result<()> {
+    title(&format!("{text}, while clients connect all the time, and others wait on idle watches"));
+    for figure in case()? {
+        println!("   {:<56} {:>9}", figure.name, figure.value.to_string());
+        figure.check()?;
+    }
+    Ok(())
 }
 
 fn indent(text: &str) {

@@ -7,12 +7,12 @@ use nix::sys::signal::Signal;
 
 use super::{
     Figure,
-    crowd::with_crowd,
+    crowd::{MAX_PER_PROCESS, with_crowd},
     scene::{PATIENCE, Stage},
 };
 use crate::{
     agent,
-    apiserver::{HTTPS_PORT, Readiness},
+    apiserver::{Apiserver, HTTPS_PORT, Readiness},
     client::{self, Connection},
     lab::LinkState,
     poll,
@@ -300,6 +300,10 @@ pub fn unauthorized() -> Result<Vec<Figure>> {
 pub fn crowded(n_flows: usize) -> Result<Vec<Figure>> {
     let stage = Stage::new()?;
     let mut scene = stage.begin("")?;
+    // Each accepts some of the connections.
+    let _helpers = (1..n_flows.div_ceil(MAX_PER_PROCESS))
+        .map(|_| Apiserver::start_on(stage.lab().node(2), &[HTTPS_PORT], &[]))
+        .collect::<Result<Vec<_>>>()?;
     let sources = scene.sources_of(2)?;
     let (vip, host) = (scene.vip(), scene.lab().client(1));
     let ((cut, down, before), ends) = with_crowd(host, vip, &sources, n_flows, PATIENCE, || {

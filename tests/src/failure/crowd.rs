@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
 use tokio::{
     io::AsyncReadExt as _,
     net::{TcpSocket, TcpStream},
@@ -22,6 +25,10 @@ use crate::lab::Host;
 const CONCURRENCY: usize = 128;
 /// How long all of them may take to be there.
 const GATHERING: Duration = Duration::from_secs(60);
+
+/// Connections that one process, or one thread with a table of descriptors of its own, is asked to hold: fewer than the
+/// descriptors that any system allows it.
+pub(super) const MAX_PER_PROCESS: usize = 15_000;
 
 /// Lets this process and those it starts have as many descriptors as the system allows.
 pub(super) fn raise_descriptor_limit() -> Result<()> {
@@ -39,14 +46,37 @@ pub(super) fn with_crowd<T>(
     patience: Duration,
     scene: impl FnOnce() -> Result<T>,
 ) -> Result<(T, Vec<Instant>)> {
-    let (gathered, all_are_there) = mpsc::channel();
+    let (gathered, are_there) = mpsc::channel();
+    let n_parts = n.div_ceil(MAX_PER_PROCESS);
     thread::scope(|scope| {
-        let crowd = scope.spawn(move || host.namespace().block_on(run(vip, sources, n, gathered, patience)));
-        let ready = all_are_there.recv_timeout(GATHERING);
-        let result = ready.context("the crowd did not gather").and_then(|()| scene());
-        let ends = crowd.join().expect("the crowd does not panic")?;
+        let parts: Vec<_> = (0..n_parts)
+            .map(|part| {
+                let n = n * (part + 1) / n_parts - n * part / n_parts;
+                let gathered = gathered.clone();
+                scope.spawn(move || host.namespace().run(|| part_of_crowd(vip, sources, n, gathered, patience)))
+            })
+            .collect();
+        let ready: Result<Vec<()>, _> = (0..n_parts).map(|_| are_there.recv_timeout(GATHERING)).collect();
+        let result = ready.context("the crowd did not gather").and_then(|_| scene());
+        let mut ends = Vec::with_capacity(n);
+        for part in parts {
+            ends.extend(part.join().expect("the crowd does not panic")?);
+        }
         Ok((result?, ends))
     })
+}
+
+fn part_of_crowd(
+    vip: SocketAddr,
+    sources: &[IpAddr],
+    n: usize,
+    gathered: mpsc::Sender<()>,
+    patience: Duration,
+) -> Result<Vec<Instant>> {
+    // Limits are those of a table of descriptors, and this thread gets its own.
+    unshare(CloneFlags::CLONE_FILES).context("unshare the table of descriptors")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(vip, sources, n, gathered, patience))
 }
 
 async fn run(
@@ -76,8 +106,12 @@ async fn run(
         });
     }
     let _ = gathered.send(());
-    let ends = tokio::time::timeout(patience, waiting.join_all()).await.context("some connections have not ended")?;
-    ensure!(ends.len() == n, "{} of {n} connections", ends.len());
+    let mut ends = Vec::with_capacity(n);
+    let deadline = tokio::time::Instant::now() + patience;
+    while let Ok(Some(end)) = tokio::time::timeout_at(deadline, waiting.join_next()).await {
+        ends.push(end?);
+    }
+    ensure!(ends.len() == n, "only {} of {n} connections have ended", ends.len());
     Ok(ends)
 }
 

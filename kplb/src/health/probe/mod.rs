@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use tokio::{
     io::AsyncReadExt as _,
@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::outcome::{Code, Finding, Outcome};
-use crate::config::CheckConfig;
+use crate::config::{CheckConfig, Config};
 
 /// How to check one backend.
 pub struct Probe {
@@ -90,6 +90,23 @@ impl Probe {
             http: self.http.as_mut().map(http::Question::request),
         }
     }
+}
+
+/// How to check each backend of a configuration, by backend id; those that are not checked have none.
+///
+/// # Errors
+/// If a file that a check needs cannot be used.
+pub fn probes(config: &Config) -> Result<Vec<Option<Probe>>> {
+    let backends = config.services.iter().flat_map(|service| service.backends.iter().map(move |b| (service, b)));
+    backends
+        .map(|(service, backend)| {
+            let Some(check) = &backend.check else { return Ok(None) };
+            let probe = Probe::new(backend.address, check).with_context(|| {
+                format!("the health check of backend `{}` of service `{}`", backend.name, service.name)
+            })?;
+            Ok(Some(probe))
+        })
+        .collect()
 }
 
 /// Why a check ended before its end.
