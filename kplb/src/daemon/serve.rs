@@ -160,11 +160,11 @@ impl Agent<'_> {
             };
             operation.apply(&mut self.applied);
         }
+        // Now it is true.
+        self.backends.log_transitions();
         if has_orphans {
             self.end_orphans()?;
         }
-        // Now it is true.
-        self.backends.log_transitions();
         Ok(())
     }
 
