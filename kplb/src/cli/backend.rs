@@ -76,9 +76,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     }
     done.iter().for_each(|line| println!("{line}"));
     if done.is_empty() {
-        match errors.is_empty() {
-            true => bail!("no kplb agent is running (no answer in {})", run_dir.path().display()),
-            false => bail!("{}", errors.join("\n")),
+        match (errors.is_empty(), interface) {
+            (true, Some(interface)) => bail!("no kplb agent is attached to {interface}; see `kplb status`"),
+            (true, None) => bail!("no kplb agent is running (no answer in {})", run_dir.path().display()),
+            (false, _) => bail!("{}", errors.join("\n")),
         }
     }
     Ok(())
