@@ -19,4 +19,7 @@
 pub mod settings;
 pub mod timers;
 
+pub mod checksum;
+pub mod packet;
+
 pub mod announcements;
