@@ -21,5 +21,6 @@ pub mod timers;
 
 pub mod checksum;
 pub mod packet;
+pub mod receive;
 
 pub mod announcements;
