@@ -24,3 +24,4 @@ pub mod packet;
 pub mod receive;
 
 pub mod announcements;
+pub mod fsm;
