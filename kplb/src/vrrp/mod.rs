@@ -25,3 +25,6 @@ pub mod receive;
 
 pub mod announcements;
 pub mod fsm;
+
+#[cfg(test)]
+mod simulation;
