@@ -340,3 +340,6 @@ impl Board {
         self.entries.iter().all(|entry| entry.state != State::Checking)
     }
 }
+
+#[cfg(test)]
+mod tests;
