@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     fsm::Pace,
-    outcome::Outcome,
+    outcome::{Finding, Outcome},
     probe::{Canary, Probe},
 };
 use crate::config::CheckConfig;
@@ -35,7 +35,7 @@ pub enum News {
     Lost,
 }
 
-/// After so many idle connections that were closed although all was well, the backend is one that does not keep any.
+/// After so many idle connections that were closed although it was there, the backend is one that does not keep any.
 const MAX_FALSE_ALARMS: u32 = 3;
 
 /// Times of a watch.
@@ -81,9 +81,10 @@ impl Alarms {
     }
 
     fn judge(&mut self, outcome: &Outcome) {
-        if !outcome.finding.is_good() {
+        // Whoever answers is there, ready or not; a check that could not be made says nothing.
+        if outcome.finding.is_dead() {
             self.n_false = 0;
-        } else if self.is_raised {
+        } else if self.is_raised && outcome.finding != Finding::Unknown {
             self.n_false += 1;
         }
         self.is_raised = false;
@@ -157,5 +158,66 @@ async fn closed(canary: &mut Option<Canary>) {
     match canary {
         Some(canary) => canary.closed().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::outcome::Code, *};
+
+    fn times(settings: &str) -> Times {
+        let text = format!(
+            "[[service]]\nvip = '198.18.0.100:1'\ncheck = {{ {settings} }}\nbackend = [{{ address = '198.18.0.11:1' }}]"
+        );
+        let config = crate::config::parse(&text, "test").unwrap_or_else(|problems| panic!("{problems}"));
+        Times::new(config.services[0].backends[0].check.as_ref().expect("TCP is checked"))
+    }
+
+    #[test]
+    fn luck_moves_a_check_by_the_jitter() {
+        let ms = Duration::from_millis;
+        let times = times("interval = '1s', fast_interval = '100ms', jitter = 20, fall = 4");
+        for (luck, expected) in [(0.0, ms(1000)), (1.0, ms(1200)), (-1.0, ms(800)), (0.5, ms(1100))] {
+            assert_eq!(times.gap(Pace::Calm, 0, luck), expected, "{luck}");
+            // In doubt nothing is left to luck.
+            assert_eq!(times.gap(Pace::Fast, 0, luck), ms(100));
+            assert_eq!(times.gap(Pace::Calm, 1, luck), ms(100));
+        }
+        assert_eq!(times.max_pending, 4);
+    }
+
+    #[test]
+    fn alarms_are_trusted_until_they_were_false_too_often() {
+        let judge = |alarms: &mut Alarms, finding| {
+            alarms.judge(&Outcome { code: Code::L7ok, finding, latency: Duration::ZERO, words: String::new() });
+        };
+        let false_alarms = |n, finding| {
+            let mut alarms = Alarms::default();
+            for _ in 0..n {
+                alarms.raise();
+                judge(&mut alarms, finding);
+            }
+            alarms
+        };
+        for finding in [Finding::Ready, Finding::Unjudged, Finding::NotReady] {
+            assert!(false_alarms(MAX_FALSE_ALARMS - 1, finding).are_trusted(), "{finding:?}");
+            let mut alarms = false_alarms(MAX_FALSE_ALARMS, finding);
+            assert!(!alarms.are_trusted(), "{finding:?}");
+            // They stay what they are, unless the backend was dead.
+            for without_alarm in [Finding::Ready, Finding::NotReady, Finding::Unknown] {
+                judge(&mut alarms, without_alarm);
+                assert!(!alarms.are_trusted(), "{finding:?}, {without_alarm:?}");
+            }
+            judge(&mut alarms, Finding::Unreachable);
+            assert!(alarms.are_trusted(), "{finding:?}");
+        }
+        // True ones, and those of which nobody knows.
+        for finding in [Finding::Refused, Finding::Unreachable, Finding::Unknown] {
+            assert!(false_alarms(2 * MAX_FALSE_ALARMS, finding).are_trusted(), "{finding:?}");
+        }
+        // A check without an alarm is none.
+        let mut alarms = Alarms::default();
+        (0..2 * MAX_FALSE_ALARMS).for_each(|_| judge(&mut alarms, Finding::Ready));
+        assert!(alarms.are_trusted());
     }
 }
