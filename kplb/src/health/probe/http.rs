@@ -134,7 +134,10 @@ where
             let canary = body.is_some().then(|| Canary(Idle::Http(connection)));
             Ok(Success { code, finding, words: words(status, body.as_deref().unwrap_or_default(), finding), canary })
         }
-        Ok(Err(error)) => Err(Failure::new(Code::L7rsp, Finding::NotReady, error.to_string())),
+        // With its causes: hyper itself says little more than that the connection failed.
+        Ok(Err(error)) => {
+            Err(Failure::new(Code::L7rsp, Finding::NotReady, format!("{:#}", anyhow::Error::from(error))))
+        }
         Err(_) => Err(Failure::late(Code::L7tout)),
     }
 }
