@@ -20,6 +20,9 @@ pub mod cluster;
 
 pub mod failure;
 
+pub mod authority;
+pub mod backend;
+
 mod body;
 pub mod pattern;
 mod tls;
