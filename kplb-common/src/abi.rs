@@ -4,7 +4,7 @@
 //! which is part of the pin path: an agent never opens maps of another layout.
 
 /// Version of the layout of all maps; part of the pin path.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// Name of the XDP program on the interface's ingress.
 ///
@@ -25,6 +25,9 @@ pub const MAX_SERVICES: u32 = 1024;
 /// Backends that can exist at once, over all services; backend ids are below it.
 pub const MAX_BACKENDS: u32 = 4096;
 
+/// Leases: one for each address family.
+pub const N_LEASES: u32 = 2;
+
 /// Flow entries per address family unless the agent sizes the table at load: two for each flow.
 pub const DEFAULT_FLOW_ENTRIES: u32 = 2 * 65_536;
 /// Half-open flow entries per address family unless the agent sizes the table at load: two for each flow.
@@ -44,10 +47,12 @@ pub mod map {
     pub const NODE: &str = "NODE";
     /// One [`crate::gate::Gate`].
     pub const GATE: &str = "GATE";
-    /// Every IPv4 VIP.
+    /// IPv4 VIP to [`crate::fence::Vip`].
     pub const VIPS4: &str = "VIPS4";
-    /// Every IPv6 VIP.
+    /// IPv6 VIP to [`crate::fence::Vip`].
     pub const VIPS6: &str = "VIPS6";
+    /// Address family to [`crate::fence::Lease`].
+    pub const LEASES: &str = "LEASES";
     /// IPv4 VIP endpoint to [`crate::service::Service`].
     pub const SERVICES4: &str = "SERVICES4";
     /// IPv6 VIP endpoint to [`crate::service::Service`].
@@ -80,11 +85,12 @@ pub mod map {
     pub const ORPHANS: &str = "ORPHANS";
 
     /// Every map above, in the order in which they are pinned.
-    pub const ALL: [&str; 19] = [
+    pub const ALL: [&str; 20] = [
         NODE,
         GATE,
         VIPS4,
         VIPS6,
+        LEASES,
         SERVICES4,
         SERVICES6,
         BACKENDS,

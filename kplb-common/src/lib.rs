@@ -13,6 +13,7 @@ pub mod net;
 pub mod node;
 
 pub mod endpoint;
+pub mod fence;
 pub mod gate;
 
 pub mod backend;

@@ -10,6 +10,8 @@ use core::{
 
 /// EtherType of IPv4, host order.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// EtherType of ARP, host order.
+pub const ETHERTYPE_ARP: u16 = 0x0806;
 /// EtherType of IPv6, host order.
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 
@@ -17,6 +19,8 @@ pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 pub const TCP: u8 = 6;
 /// IP protocol number of UDP.
 pub const UDP: u8 = 17;
+/// IP protocol number of ICMPv6.
+pub const ICMPV6: u8 = 58;
 
 /// A 16-bit number in network order.
 #[repr(transparent)]

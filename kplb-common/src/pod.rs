@@ -7,6 +7,7 @@ use aya::Pod;
 use crate::{
     backend::Backend,
     endpoint::Endpoint,
+    fence::{Lease, Vip},
     flow::{Flow, FlowKey},
     net::{Ip4, Ip6},
     node::Node,
@@ -28,6 +29,8 @@ unsafe impl Pod for Ip4 {}
 // SAFETY: as above.
 unsafe impl Pod for Ip6 {}
 // SAFETY: as above.
+unsafe impl Pod for Lease {}
+// SAFETY: as above.
 unsafe impl Pod for Node {}
 // SAFETY: as above.
 unsafe impl Pod for Orphan {}
@@ -37,6 +40,8 @@ unsafe impl Pod for Report {}
 unsafe impl Pod for Service {}
 // SAFETY: as above.
 unsafe impl Pod for Sweep {}
+// SAFETY: as above.
+unsafe impl Pod for Vip {}
 // SAFETY: as above; the only addresses are `Ip4` and `Ip6`, whose sizes are asserted.
 unsafe impl<A: crate::net::Address> Pod for Endpoint<A> {}
 // SAFETY: as above.

@@ -35,6 +35,7 @@ reasons! {
     PassReason {
         NotIp = "not-ip": "Neither IPv4 nor IPv6 in an untagged Ethernet frame.",
         NotOurs = "not-ours": "Neither to a service nor the reply to a known flow.",
+        Leased = "leased": "Asks who has a fenced VIP, and this node's lease on it is fresh.",
     }
 }
 
@@ -74,6 +75,7 @@ reasons! {
         NoNeighbour = "drop-no-neighbour": "The backend's MAC address is not known.",
         NoNatPort = "drop-no-nat-port": "All NAT ports that were tried are in use.",
         FlowTableFull = "drop-flow-table-full": "The flow could not be stored.",
+        Fenced = "drop-fenced": "Asks who has a fenced VIP, and this node's lease on it is over.",
     }
 }
 

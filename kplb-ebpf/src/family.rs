@@ -4,6 +4,7 @@ use aya_ebpf::maps::HashMap;
 use kplb_common::{
     checksum,
     endpoint::Endpoint,
+    fence::Vip,
     net::{Address, Be16, Be32, Ip4, Ip6, TCP, UDP},
     node::Node,
     service::Service,
@@ -48,7 +49,7 @@ pub trait Family {
 
     fn node_address(node: &Node) -> Self::Address;
 
-    fn vips() -> &'static HashMap<Self::Address, u8>;
+    fn vips() -> &'static HashMap<Self::Address, Vip>;
     fn services() -> &'static HashMap<Endpoint<Self::Address>, Service>;
     fn flows() -> &'static FlowTable<Self::Address>;
     fn half_open() -> &'static FlowTable<Self::Address>;
@@ -159,7 +160,7 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn vips() -> &'static HashMap<Ip4, u8> {
+    fn vips() -> &'static HashMap<Ip4, Vip> {
         &maps::VIPS4
     }
 
@@ -284,7 +285,7 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn vips() -> &'static HashMap<Ip6, u8> {
+    fn vips() -> &'static HashMap<Ip6, Vip> {
         &maps::VIPS6
     }
 

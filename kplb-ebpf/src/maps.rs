@@ -17,6 +17,7 @@ use kplb_common::{
     abi,
     backend::Backend,
     endpoint::Endpoint,
+    fence::{Lease, Vip},
     flow::{Flow, FlowKey},
     gate::Gate,
     maglev::{NO_BACKEND, Ring},
@@ -35,9 +36,12 @@ static NODE: Array<Node> = Array::with_max_entries(1, 0);
 static GATE: Array<Gate> = Array::with_max_entries(1, 0);
 
 #[map]
-pub static VIPS4: HashMap<Ip4, u8> = HashMap::with_max_entries(abi::MAX_SERVICES, BPF_F_NO_PREALLOC);
+pub static VIPS4: HashMap<Ip4, Vip> = HashMap::with_max_entries(abi::MAX_SERVICES, BPF_F_NO_PREALLOC);
 #[map]
-pub static VIPS6: HashMap<Ip6, u8> = HashMap::with_max_entries(abi::MAX_SERVICES, BPF_F_NO_PREALLOC);
+pub static VIPS6: HashMap<Ip6, Vip> = HashMap::with_max_entries(abi::MAX_SERVICES, BPF_F_NO_PREALLOC);
+
+#[map]
+static LEASES: Array<Lease> = Array::with_max_entries(abi::N_LEASES, 0);
 
 #[map]
 pub static SERVICES4: HashMap<Endpoint<Ip4>, Service> = HashMap::with_max_entries(abi::MAX_SERVICES, BPF_F_NO_PREALLOC);
@@ -110,6 +114,12 @@ pub fn node() -> Option<&'static Node> {
 #[inline(always)]
 pub fn gate() -> Option<&'static Gate> {
     GATE.get(0)
+}
+
+/// A lease; never absent, but the verifier cannot know.
+#[inline(always)]
+pub fn lease(index: u32) -> Option<&'static Lease> {
+    LEASES.get(index)
 }
 
 /// The backend with this id.

@@ -15,6 +15,7 @@ use std::{
 use kplb_common::{
     backend::{Backend, BackendState, Location},
     endpoint,
+    fence::{Fencing, Vip},
     flow_state::FlowState,
     gate::{self, GATE_WORDS, Gate},
     maglev::Ring,
@@ -83,7 +84,7 @@ pub struct Desired {
     /// `GATE`.
     pub gate: Arc<Gate>,
     /// `VIPS4` and `VIPS6`.
-    pub vips: BTreeSet<IpAddr>,
+    pub vips: BTreeMap<IpAddr, Vip>,
     /// `SERVICES4` and `SERVICES6`.
     pub services: BTreeMap<Endpoint, Service>,
     /// `BACKENDS`, without the absent ones.
@@ -182,6 +183,7 @@ pub fn desired(
 ) -> Result<Desired, ModelError> {
     let mut desired = Desired::empty();
     desired.node = node(config, facts);
+    let fenced_vips = config.fenced_vips();
     // Ids fit: the configuration has no more services and backends than the maps have room for.
     let mut backend_ids = 0_u16..;
     let mut gate = [0; GATE_WORDS];
@@ -196,7 +198,9 @@ pub fn desired(
             members.push(Member { address: backend.address, weight: u32::from(backend.weight) * share, id });
         }
         desired.rings.insert(service_id, rings.get(service_id, service.seed, members));
-        desired.vips.insert(service.vip.ip());
+        let address = service.vip.ip();
+        let fencing = if fenced_vips.contains(&address) { Fencing::Fenced } else { Fencing::Open };
+        desired.vips.insert(address, Vip::new(fencing));
         let endpoint = Endpoint { address: service.vip, protocol: service.protocol };
         open_gate(&mut gate, &endpoint);
         desired.services.insert(
@@ -229,7 +233,7 @@ impl Desired {
                 _pad: 0,
             },
             gate: Arc::new([0; GATE_WORDS]),
-            vips: BTreeSet::new(),
+            vips: BTreeMap::new(),
             services: BTreeMap::new(),
             backends: BTreeMap::new(),
             rings: BTreeMap::new(),
@@ -382,7 +386,8 @@ mod tests {
     fn every_map_is_filled() {
         let desired = active(&config(), &facts()).expect("possible");
         let (vip4, vip6) = ("198.18.0.100:6443", "[2001:2::100]:53");
-        assert_eq!(desired.vips, [ip("198.18.0.100"), ip("2001:2::100")].into());
+        let open = Vip::new(Fencing::Open);
+        assert_eq!(desired.vips, [(ip("198.18.0.100"), open), (ip("2001:2::100"), open)].into());
 
         let service = |id, seed, persistence| Service { seed, id, persistence, ..Service::default() };
         let services = [

@@ -1,14 +1,16 @@
 //! From one state of the maps to another, in steps of which none leaves the data path inconsistent.
 //!
 //! Invariant, after every single operation: a service that is in its table has its VIP, an open gate for itself and its
-//! backends, and a ring that names only backends which are serving and belong to it.
+//! backends, and a ring that names only backends which are serving and belong to it. And one that opens stands behind the
+//! fence that its VIP is to have.
 //!
 //! Operations are in this order:
 //!
 //! ```text
 //! node -> gate for what comes, too -> leaving services
 //!      -> coming backends -> rings without leaving backends -> backends whose id changes hands -> leaving backends
-//!      -> rings -> backends that serve no longer -> coming services -> gate without what has left
+//!      -> rings -> backends that serve no longer -> VIPs with their fences -> coming services
+//!      -> gate without what has left
 //! ```
 
 use std::{
@@ -19,6 +21,7 @@ use std::{
 
 use kplb_common::{
     backend::Backend,
+    fence::Vip,
     gate::Gate,
     maglev::{NO_BACKEND, Ring},
     node::Node,
@@ -34,10 +37,18 @@ pub enum Operation {
     SetNode(Node),
     /// Writes `GATE`.
     SetGate(Arc<Gate>),
-    /// Adds to `VIPS4` or `VIPS6`.
-    SetVip(IpAddr),
+    /// Adds or replaces in `VIPS4` or `VIPS6`.
+    SetVip {
+        /// Key.
+        address: IpAddr,
+        /// Value.
+        vip: Vip,
+    },
     /// Removes from `VIPS4` or `VIPS6`, where it is.
-    RemoveVip(IpAddr),
+    RemoveVip {
+        /// Key.
+        address: IpAddr,
+    },
     /// Adds or replaces in `SERVICES4` or `SERVICES6`.
     SetService {
         /// Key.
@@ -82,11 +93,11 @@ impl Operation {
         match self {
             Self::SetNode(node) => state.node = *node,
             Self::SetGate(gate) => state.gate = Arc::clone(gate),
-            Self::SetVip(vip) => {
-                state.vips.insert(*vip);
+            Self::SetVip { address, vip } => {
+                state.vips.insert(*address, *vip);
             }
-            Self::RemoveVip(vip) => {
-                state.vips.remove(vip);
+            Self::RemoveVip { address } => {
+                state.vips.remove(address);
             }
             Self::SetService { endpoint, service } => {
                 state.services.insert(*endpoint, *service);
@@ -172,8 +183,8 @@ impl Planner<'_> {
         for endpoint in leaving {
             self.push(Operation::RemoveService { endpoint });
         }
-        for vip in missing(&self.state.vips, &self.desired.vips) {
-            self.push(Operation::RemoveVip(vip));
+        for address in missing_keys(&self.state.vips, &self.desired.vips) {
+            self.push(Operation::RemoveVip { address });
         }
     }
 
@@ -261,10 +272,12 @@ impl Planner<'_> {
         }
     }
 
-    /// Opens the services.
+    /// Opens the services, each behind the fence that its VIP is to have.
     fn open(&mut self) {
-        for vip in missing(&self.desired.vips, &self.state.vips) {
-            self.push(Operation::SetVip(vip));
+        for (&address, &vip) in &self.desired.vips {
+            if self.state.vips.get(&address) != Some(&vip) {
+                self.push(Operation::SetVip { address, vip });
+            }
         }
         for (&endpoint, &service) in &self.desired.services {
             if self.state.services.get(&endpoint) != Some(&service) {
@@ -289,11 +302,7 @@ fn is_same(a: &Backend, b: &Backend) -> bool {
     (a.address, a.port, a.service) == (b.address, b.port, b.service)
 }
 
-/// What `a` has and `b` has not.
-fn missing<T: Ord + Copy>(a: &BTreeSet<T>, b: &BTreeSet<T>) -> Vec<T> {
-    a.difference(b).copied().collect()
-}
-
+/// The keys that `a` has and `b` has not.
 fn missing_keys<K: Ord + Copy, V>(a: &BTreeMap<K, V>, b: &BTreeMap<K, V>) -> Vec<K> {
     a.keys().filter(|key| !b.contains_key(key)).copied().collect()
 }
@@ -307,6 +316,7 @@ mod tests {
 
     use kplb_common::{
         backend::BackendState,
+        fence::Fencing,
         gate::GATE_WORDS,
         net::{Address, Ip4, Mac},
         service::Persistence,
@@ -379,13 +389,26 @@ mod tests {
 
     fn states() -> impl Strategy<Value = Desired> {
         let conditions = prop::collection::vec(condition(), 16);
-        (prop::collection::vec(services(), 0..4), facts(), conditions).prop_map(|(mut services, facts, conditions)| {
+        let fencings = prop::sample::subsequence(vec![address(100), address(101)], 0..=2);
+        let parts = (prop::collection::vec(services(), 0..4), facts(), conditions, fencings);
+        parts.prop_map(|(mut services, facts, conditions, fenced)| {
             let mut seen = BTreeSet::new();
             services.retain(|service| seen.insert((service.vip, service.protocol)));
             let config = Config { node: NodeConfig::default(), flows: FlowsConfig::default(), services };
             let conditions = Conditions { backends: conditions, ..Conditions::all_active(&config) };
-            desired(&config, &facts, &conditions, &mut Rings::default()).expect("a node that can serve")
+            let desired = desired(&config, &facts, &conditions, &mut Rings::default()).expect("a node that can serve");
+            with_fences(desired, &fenced)
         })
+    }
+
+    /// With a fence around these VIPs, as far as they are there.
+    fn with_fences(mut state: Desired, fenced: &[IpAddr]) -> Desired {
+        for (address, vip) in &mut state.vips {
+            if fenced.contains(address) {
+                *vip = Vip::new(Fencing::Fenced);
+            }
+        }
+        state
     }
 
     /// Which ids rings name, each ring looked through once.
@@ -414,7 +437,7 @@ mod tests {
             }
         }
         for (endpoint, service) in &state.services {
-            assert!(state.vips.contains(&endpoint.address.ip()), "{endpoint} has no VIP");
+            assert!(state.vips.contains_key(&endpoint.address.ip()), "{endpoint} has no VIP");
             assert!(passes(&state.gate, endpoint), "the gate is closed for {endpoint}");
             let ring = state.rings.get(&service.id).unwrap_or_else(|| panic!("{endpoint} has no ring"));
             for id in names.of(ring) {
@@ -437,8 +460,9 @@ mod tests {
         match operation {
             Operation::SetNode(_) => "SetNode".to_owned(),
             Operation::SetGate(_) => "SetGate".to_owned(),
-            Operation::SetVip(vip) => format!("SetVip {vip}"),
-            Operation::RemoveVip(vip) => format!("RemoveVip {vip}"),
+            Operation::SetVip { address, vip } if vip.is_fenced() => format!("SetVip {address} fenced"),
+            Operation::SetVip { address, .. } => format!("SetVip {address}"),
+            Operation::RemoveVip { address } => format!("RemoveVip {address}"),
             Operation::SetService { endpoint, service } => format!("SetService {endpoint} {}", service.id),
             Operation::RemoveService { endpoint } => format!("RemoveService {endpoint}"),
             Operation::SetBackend { id, .. } => format!("SetBackend {id}"),
@@ -466,6 +490,10 @@ mod tests {
                     // The kernel refuses to remove what is not there; to write what is there already is idle.
                     prop_assert!(state != before, "{} changes nothing", name(&operation));
                     check(&state, &mut names);
+                    if let Operation::SetService { endpoint, .. } = &operation {
+                        let vip = endpoint.address.ip();
+                        prop_assert_eq!(state.vips[&vip], desired.vips[&vip], "{} without its fence", endpoint);
+                    }
                 }
                 prop_assert!(state == *desired);
             }
@@ -536,6 +564,15 @@ mod tests {
             "SetGate",
         ];
         assert_eq!(names(&plan(&Desired::empty(), Some(&state(ONE)))), expected);
+    }
+
+    #[test]
+    fn a_fence_is_one_write_and_comes_before_the_service() {
+        let (open, fenced) = (state(ONE), with_fences(state(ONE), &[address(100)]));
+        assert_eq!(names(&plan(&fenced, Some(&open))), ["SetVip 198.18.0.100 fenced"]);
+        assert_eq!(names(&plan(&open, Some(&fenced))), ["SetVip 198.18.0.100"]);
+        let first = names(&plan(&fenced, None));
+        assert_eq!(first[first.len() - 2..], ["SetVip 198.18.0.100 fenced", "SetService 198.18.0.100:1/tcp 0"]);
     }
 
     #[test]

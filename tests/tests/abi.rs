@@ -5,11 +5,12 @@ use aya::maps::MapType;
 use kplb::{config::FlowsConfig, dataplane::FlowTableSizes, model::NodeFacts};
 use kplb_common::{
     abi::{
-        DEFAULT_FLOW_ENTRIES, DEFAULT_HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_SERVICES, ORPHANS_BYTES, REPORTS_BYTES,
-        SWEEP_PROGRAM, TC_PROGRAM, XDP_PROGRAM, map,
+        DEFAULT_FLOW_ENTRIES, DEFAULT_HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_SERVICES, N_LEASES, ORPHANS_BYTES,
+        REPORTS_BYTES, SWEEP_PROGRAM, TC_PROGRAM, XDP_PROGRAM, map,
     },
     backend::Backend,
     endpoint::Endpoint,
+    fence::{Lease, Vip},
     flow::{Flow, FlowKey},
     gate::Gate,
     net::{Ip4, Ip6, Mac},
@@ -69,8 +70,9 @@ type MapId = u32;
 const EXPECTED: [Expected; map::ALL.len()] = [
     table::<u32, Node>(map::NODE, MapType::Array, 1),
     table::<u32, Gate>(map::GATE, MapType::Array, 1),
-    table::<Ip4, u8>(map::VIPS4, MapType::Hash, MAX_SERVICES),
-    table::<Ip6, u8>(map::VIPS6, MapType::Hash, MAX_SERVICES),
+    table::<Ip4, Vip>(map::VIPS4, MapType::Hash, MAX_SERVICES),
+    table::<Ip6, Vip>(map::VIPS6, MapType::Hash, MAX_SERVICES),
+    table::<u32, Lease>(map::LEASES, MapType::Array, N_LEASES),
     table::<Endpoint<Ip4>, Service>(map::SERVICES4, MapType::Hash, MAX_SERVICES),
     table::<Endpoint<Ip6>, Service>(map::SERVICES6, MapType::Hash, MAX_SERVICES),
     table::<u32, Backend>(map::BACKENDS, MapType::Array, MAX_BACKENDS),

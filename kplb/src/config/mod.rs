@@ -17,8 +17,9 @@ mod read;
 mod value;
 
 use std::{
+    collections::BTreeSet,
     fmt, fs, io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
@@ -227,6 +228,12 @@ impl Config {
         let draft = draft::Draft::from_flags(vips, backends, &mut problems);
         let config = check::check(draft, &mut problems);
         problems.or(config)
+    }
+
+    /// Those of the services' VIPs that nodes elect a master for, so that this one answers for them only while it is sure
+    /// to be it: none, for there is no election yet.
+    pub fn fenced_vips(&self) -> BTreeSet<IpAddr> {
+        BTreeSet::new()
     }
 }
 

@@ -15,6 +15,7 @@ use aya_log::EbpfLogger;
 use kplb_common::{
     abi::{self, map},
     backend::Backend,
+    fence::Vip,
     gate::Gate,
     maglev::{NO_BACKEND, RING_SIZE, Ring},
     net::{Ip4, Ip6},
@@ -136,10 +137,10 @@ impl Dataplane {
         match operation {
             Operation::SetNode(node) => self.set_element(map::NODE, 0, node),
             Operation::SetGate(gate) => self.set_element::<Gate>(map::GATE, 0, gate),
-            Operation::SetVip(IpAddr::V4(vip)) => self.insert(map::VIPS4, &Ip4::from(*vip), &1_u8),
-            Operation::SetVip(IpAddr::V6(vip)) => self.insert(map::VIPS6, &Ip6::from(*vip), &1_u8),
-            Operation::RemoveVip(IpAddr::V4(vip)) => self.remove::<_, u8>(map::VIPS4, &Ip4::from(*vip)),
-            Operation::RemoveVip(IpAddr::V6(vip)) => self.remove::<_, u8>(map::VIPS6, &Ip6::from(*vip)),
+            Operation::SetVip { address: IpAddr::V4(v4), vip } => self.insert(map::VIPS4, &Ip4::from(*v4), vip),
+            Operation::SetVip { address: IpAddr::V6(v6), vip } => self.insert(map::VIPS6, &Ip6::from(*v6), vip),
+            Operation::RemoveVip { address: IpAddr::V4(v4) } => self.remove::<_, Vip>(map::VIPS4, &Ip4::from(*v4)),
+            Operation::RemoveVip { address: IpAddr::V6(v6) } => self.remove::<_, Vip>(map::VIPS6, &Ip6::from(*v6)),
             Operation::SetService { endpoint, service } => {
                 self.insert_endpoint([map::SERVICES4, map::SERVICES6], endpoint, service)
             }

@@ -98,7 +98,7 @@ impl Reference {
         }
         let segment = match parse_ethernet(frame) {
             None => return Verdict::Pass(PassReason::NotIp),
-            Some(Parsed::Refused(destination, reason)) if desired.vips.contains(&destination) => {
+            Some(Parsed::Refused(destination, reason)) if desired.vips.contains_key(&destination) => {
                 return Verdict::Drop(reason);
             }
             Some(Parsed::Other | Parsed::Refused(..)) => return NOT_OURS,

@@ -12,10 +12,11 @@ use super::Lock;
 const LOCK: &str = "kplb-common/layout.lock";
 
 /// The files of `kplb-common/src` whose types cross the kernel boundary.
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     "abi",
     "backend",
     "endpoint",
+    "fence",
     "flow",
     "flow_state",
     "gate",
