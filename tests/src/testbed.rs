@@ -10,7 +10,7 @@ use aya::{
 };
 use kplb::{
     config,
-    dataplane::{Dataplane, FlowTableSizes, LoadOptions, ModeChoice},
+    dataplane::{Dataplane, FlowTableSizes, Leases, LoadOptions, ModeChoice},
     maglev::Rings,
     model::{self, Conditions, Desired, NodeFacts},
     plan::{self, Operation},
@@ -73,6 +73,7 @@ pub struct Output {
 /// The loaded programs. Dropped, it leaves nothing.
 pub struct Testbed {
     dataplane: Dataplane,
+    leases: Leases,
     desired: Desired,
     verdicts: PerCpuArray<MapData, u64>,
     backend_stats: PerCpuArray<MapData, BackendStats>,
@@ -156,12 +157,14 @@ impl Testbed {
                 log_level: tracing::Level::INFO,
             })?;
             dataplane.apply(&plan::plan(&desired, None))?;
-            anyhow::Ok((dataplane, Opened::open()?))
+            let leases = dataplane.leases()?;
+            anyhow::Ok((dataplane, leases, Opened::open()?))
         };
-        let (dataplane, opened) = namespace.run(load)?;
+        let (dataplane, leases, opened) = namespace.run(load)?;
         let Opened { verdicts, backend_stats, reports, flows4, flows6, half_open4, half_open6 } = opened;
         Ok(Self {
             dataplane,
+            leases,
             desired,
             verdicts,
             backend_stats,
@@ -180,6 +183,11 @@ impl Testbed {
     /// The programs and maps.
     pub fn dataplane(&self) -> &Dataplane {
         &self.dataplane
+    }
+
+    /// The leases of the fenced VIPs.
+    pub fn leases(&mut self) -> &mut Leases {
+        &mut self.leases
     }
 
     /// What the kernel says of a map.

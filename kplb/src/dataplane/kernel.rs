@@ -26,6 +26,7 @@ use tracing::Level;
 use super::{
     attach::{self, Attached, ModeChoice, TcLink},
     counters::{self, Counters},
+    leases::Leases,
     object::OBJECT,
     pins,
     records::{self, Orphans, Reports},
@@ -283,6 +284,14 @@ impl Dataplane {
     /// If it was taken before, or cannot be watched. Must be called on a tokio runtime.
     pub fn reports(&mut self) -> anyhow::Result<Reports> {
         Reports::new(records::take(&mut self.ebpf, map::REPORTS)?)
+    }
+
+    /// The leases of the fenced VIPs. Once: an election is the only one to renew them.
+    ///
+    /// # Errors
+    /// If they were taken before.
+    pub fn leases(&mut self) -> anyhow::Result<Leases> {
+        Leases::take(&mut self.ebpf)
     }
 
     /// The XDP program, to be run on made-up packets.

@@ -6,6 +6,7 @@
 mod attach;
 mod counters;
 mod kernel;
+mod leases;
 mod object;
 mod pins;
 mod records;
@@ -13,6 +14,7 @@ mod records;
 pub use attach::{Attached, ModeChoice, XdpMode};
 pub use counters::Counters;
 pub use kernel::{Dataplane, FlowTableSizes, LoadOptions};
+pub use leases::{Leases, monotonic_now_ns};
 pub use object::{FLOOR_OBJECT, OBJECT};
 pub use pins::{pin_directory, remove_pins};
 pub use records::Reports;

@@ -1,0 +1,86 @@
+//! The leases by which this node answers for its fenced VIPs, and the clock they are on.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use aya::{
+    Ebpf,
+    maps::{Array, MapData},
+};
+use kplb_common::{
+    abi::map,
+    fence::{Lease, lease_index},
+    net::{Ip4, Ip6},
+};
+use nix::time::{ClockId, clock_gettime};
+
+use crate::model::Family;
+
+/// The leases. They are apart from the [`super::Dataplane`], so that the election can renew them on a thread of its own;
+/// a call that succeeds is one system call, and allocates nothing.
+///
+/// Dropped, they stay as they are, and end by themselves.
+pub struct Leases(Array<MapData, Lease>);
+
+impl Leases {
+    /// Takes the map of the object.
+    pub(super) fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
+        let map = ebpf.take_map(map::LEASES).with_context(|| format!("the object has no map {}", map::LEASES))?;
+        let array = Array::try_from(map).with_context(|| format!("the map {} is of another type", map::LEASES))?;
+        Ok(Self(array))
+    }
+
+    /// Lets this node answer for the fenced VIPs of a family until the clock of [`monotonic_now_ns`] shows `expires_ns`,
+    /// whatever the lease was before.
+    ///
+    /// # Errors
+    /// If the kernel refuses; the lease is as it was.
+    pub fn renew(&mut self, family: Family, expires_ns: u64) -> anyhow::Result<()> {
+        self.set(family, &Lease { expires_ns })
+    }
+
+    /// Ends the lease of a family now.
+    ///
+    /// # Errors
+    /// If the kernel refuses; the lease is as it was, and ends when it would have.
+    pub fn expire(&mut self, family: Family) -> anyhow::Result<()> {
+        self.set(family, &Lease::default())
+    }
+
+    fn set(&mut self, family: Family, lease: &Lease) -> anyhow::Result<()> {
+        self.0.set(index(family), lease, 0).with_context(|| format!("write to {}", map::LEASES))
+    }
+}
+
+const fn index(family: Family) -> u32 {
+    match family {
+        Family::V4 => lease_index::<Ip4>(),
+        Family::V6 => lease_index::<Ip6>(),
+    }
+}
+
+/// The time on the clock of the leases, which is that of the programs: `CLOCK_MONOTONIC`, in nanoseconds (`bpf-helpers(7)`,
+/// `bpf_ktime_get_ns`). Standard Rust's `Instant` is on the same clock, but hides its reading.
+pub fn monotonic_now_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("POSIX systems have this clock, and the pointer is valid");
+    // Centuries fit.
+    u64::try_from(Duration::from(now).as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_can_be_renewed_on_another_thread() {
+        const fn is_send<T: Send + 'static>() {}
+        is_send::<Leases>();
+    }
+
+    #[test]
+    fn the_clock_goes_forward() {
+        let before = monotonic_now_ns();
+        let after = monotonic_now_ns();
+        assert!(0 < before && before <= after);
+    }
+}
