@@ -5,7 +5,7 @@ use kplb_common::{
     checksum,
     endpoint::Endpoint,
     fence::Vip,
-    net::{Address, Be16, Be32, Ip4, Ip6, TCP, UDP},
+    net::{Address, Be16, Be32, ICMPV6, Ip4, Ip6, TCP, UDP},
     node::Node,
     service::Service,
     verdict::DropReason,
@@ -215,6 +215,7 @@ fn refuse_next_header<P: Packet>(packet: &P, next_header: u8) -> Refusal {
         HOP_BY_HOP | ROUTING | AUTHENTICATION | DESTINATION | MOBILITY | HIP | SHIM6 => {
             Refusal::IfForVip(DropReason::ExtensionHeader)
         }
+        ICMPV6 => Refusal::PerhapsSolicitation,
         _ => Refusal::NotOurs,
     }
 }

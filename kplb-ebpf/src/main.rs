@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! parse -> is it ours? -> flow lookup -> hit:  rewrite -> send
-//!                                    \-> miss: service -> ring slot -> backend -> open flow -> rewrite -> send
+//!      \                              \-> miss: service -> ring slot -> backend -> open flow -> rewrite -> send
+//!       \-> asks who has a VIP? -> fence
 //! ```
 //!
 //! Invariant: every packet ends in exactly one verdict, which [`emit`] counts once and turns into an action.
@@ -16,6 +17,7 @@ mod packet;
 mod pipeline;
 
 mod family;
+mod fence;
 mod parse;
 
 mod lookup;

@@ -19,7 +19,9 @@ use kplb_common::{
     net::{Be16, Be32, Ip4, Ip6, Mac},
 };
 use network_types::{
+    arp::ArpHdr,
     eth::EthHdr,
+    icmp::Icmpv6Hdr,
     ip::{Ipv4Hdr, Ipv6Hdr},
     tcp::TcpHdr,
     udp::UdpHdr,
@@ -96,6 +98,33 @@ pub struct Udp {
     pub checksum: u16,
 }
 
+/// ARP of Ethernet and IPv4 (RFC 826). The protocol addresses do not lie at multiples of their size.
+#[repr(C, packed(2))]
+pub struct Arp {
+    pub hardware: Be16,
+    pub protocol: Be16,
+    /// Bytes of a hardware address.
+    pub hardware_length: u8,
+    /// Bytes of a protocol address.
+    pub protocol_length: u8,
+    pub operation: Be16,
+    pub sender_mac: Mac,
+    pub sender: Ip4,
+    pub target_mac: Mac,
+    pub target: Ip4,
+}
+
+/// Neighbour solicitation without options (RFC 4861, section 4.3).
+#[repr(C)]
+pub struct Solicitation {
+    /// The ICMPv6 type.
+    pub kind: u8,
+    pub code: u8,
+    pub checksum: u16,
+    pub reserved: u32,
+    pub target: Ip6,
+}
+
 /// A byte.
 #[repr(transparent)]
 pub struct Byte(pub u8);
@@ -112,6 +141,12 @@ const _: () = assert!(size_of::<Tcp>() == size_of::<TcpHdr>());
 const _: () = assert!(offset_of!(Tcp, checksum) == offset_of!(TcpHdr, check));
 const _: () = assert!(size_of::<Udp>() == size_of::<UdpHdr>());
 const _: () = assert!(offset_of!(Udp, checksum) == offset_of!(UdpHdr, check));
+const _: () = assert!(size_of::<Arp>() == size_of::<ArpHdr>());
+const _: () = assert!(offset_of!(Arp, sender) == offset_of!(ArpHdr, spa));
+const _: () = assert!(offset_of!(Arp, target) == offset_of!(ArpHdr, tpa));
+// `network-types` has the ICMPv6 header only, and the target after it.
+const _: () = assert!(size_of::<Solicitation>() == size_of::<Icmpv6Hdr>() + 16);
+const _: () = assert!(offset_of!(Solicitation, target) == size_of::<Icmpv6Hdr>());
 
 // SAFETY: integers and arrays of them in `repr(C)`; the sizes are asserted above.
 unsafe impl Header for Ethernet {}
@@ -125,6 +160,10 @@ unsafe impl Header for Ports {}
 unsafe impl Header for Tcp {}
 // SAFETY: as above.
 unsafe impl Header for Udp {}
+// SAFETY: as above.
+unsafe impl Header for Arp {}
+// SAFETY: as above.
+unsafe impl Header for Solicitation {}
 // SAFETY: as above.
 unsafe impl Header for Byte {}
 

@@ -1,7 +1,8 @@
 //! From bytes to a 5-tuple, refusing all that contradicts itself.
 //!
 //! After this module has accepted a packet, its TCP or UDP header is whole and within the lengths that its headers
-//! claim. What it refuses is dropped only if it is addressed to a VIP: other traffic is none of our business.
+//! claim. What it refuses is dropped only if it is addressed to a VIP, or asks who has one that is fenced: other traffic
+//! is none of our business.
 
 use kplb_common::{
     flow::FlowKey,
@@ -10,8 +11,9 @@ use kplb_common::{
 };
 
 use crate::{
+    emit::Outcome,
     family::Family,
-    maps,
+    fence, maps,
     packet::{Ethernet, Packet, Ports, Tcp, Udp},
 };
 
@@ -45,6 +47,8 @@ impl<A> Parsed<A> {
 pub enum Refusal {
     /// Surely nothing of ours.
     NotOurs,
+    /// ICMPv6, of which the fence decides.
+    PerhapsSolicitation,
     /// Dropped if it is addressed to a VIP.
     IfForVip(DropReason),
 }
@@ -99,12 +103,14 @@ fn read_udp<F: Family, P: Packet>(packet: &P, length: usize) -> Option<u8> {
 
 /// The verdict on a refused packet that came in.
 #[inline(always)]
-pub fn refuse<F: Family, P: Packet>(packet: &P, refusal: Refusal) -> Verdict {
-    if let Refusal::IfForVip(reason) = refusal
-        && let Some(ip) = packet.header::<F::Header>(size_of::<Ethernet>())
-        && maps::get(F::vips(), F::destination(ip)).is_some()
-    {
-        return Verdict::Drop(reason);
+pub fn refuse<F: Family, P: Packet>(packet: &P, refusal: Refusal) -> Outcome {
+    let not_ours = Verdict::Pass(PassReason::NotOurs).into();
+    match refusal {
+        Refusal::NotOurs => not_ours,
+        Refusal::PerhapsSolicitation => fence::solicitation(packet).or_else(|| not_ours),
+        Refusal::IfForVip(reason) => match packet.header::<F::Header>(size_of::<Ethernet>()) {
+            Some(ip) if maps::get(F::vips(), F::destination(ip)).is_some() => Verdict::Drop(reason).into(),
+            _ => not_ours,
+        },
     }
-    Verdict::Pass(PassReason::NotOurs)
 }

@@ -5,7 +5,7 @@ use kplb_common::{
     flow::FlowKey,
     flow_state,
     gate::{self, Gate},
-    net::{Be16, ETHERTYPE_IPV4, ETHERTYPE_IPV6},
+    net::{Be16, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6},
     node::Node,
     verdict::{PassReason, Verdict},
 };
@@ -13,6 +13,7 @@ use kplb_common::{
 use crate::{
     emit::Outcome,
     family::{Family, V4, V6},
+    fence,
     lookup::{find, now_ns},
     maps, open,
     packet::{Ethernet, Packet, Ports},
@@ -21,22 +22,36 @@ use crate::{
 };
 
 const NOT_OURS: Verdict = Verdict::Pass(PassReason::NotOurs);
+const NOT_IP: Verdict = Verdict::Pass(PassReason::NotIp);
 
 const IPV4: u16 = Be16::from_host(ETHERTYPE_IPV4).to_wire();
+const ARP: u16 = Be16::from_host(ETHERTYPE_ARP).to_wire();
 const IPV6: u16 = Be16::from_host(ETHERTYPE_IPV6).to_wire();
 
 /// A packet that came in by the interface.
 #[inline(always)]
 pub fn ingress<P: Packet>(packet: &P) -> Outcome {
     let (Some(ethernet), Some(node)) = (packet.header::<Ethernet>(0), maps::node()) else { return NOT_OURS.into() };
-    // Frames for others reach us on a hub, or while a switch has not yet learned where the VIP went.
+    let ethertype = ethernet.ethertype.to_wire();
     if ethernet.destination != node.mac {
-        return NOT_OURS.into();
+        return for_others(packet, ethertype).or_else(|| NOT_OURS.into());
     }
-    match ethernet.ethertype.to_wire() {
+    match ethertype {
         IPV4 => fast_ingress::<V4, P>(packet, node).or_else(|| slow_ingress::<V4, P>(packet, node)),
         IPV6 => fast_ingress_ipv6(packet, node).or_else(|| slow_ingress::<V6, P>(packet, node)),
-        _ => Verdict::Pass(PassReason::NotIp).into(),
+        ARP => fence::request(packet).or_else(|| NOT_IP.into()),
+        _ => NOT_IP.into(),
+    }
+}
+
+/// Frames for others reach us on a hub, or while a switch has not yet learned where the VIP went: those are not ours. But
+/// so do frames for all and for many, among which are the questions who has a VIP.
+#[inline(always)]
+fn for_others<P: Packet>(packet: &P, ethertype: u16) -> Outcome {
+    match ethertype {
+        ARP => fence::request(packet),
+        IPV6 => fence::solicitation(packet),
+        _ => Outcome::UNDECIDED,
     }
 }
 
@@ -47,7 +62,7 @@ pub fn egress<P: Packet>(packet: &P) -> Outcome {
     match ethernet.ethertype.to_wire() {
         IPV4 => egress_ip::<V4, P>(packet, node),
         IPV6 => egress_ipv6(packet, node),
-        _ => Verdict::Pass(PassReason::NotIp).into(),
+        _ => NOT_IP.into(),
     }
 }
 
@@ -76,7 +91,7 @@ fn egress_ipv6<P: Packet>(packet: &P, node: &Node) -> Outcome {
 fn fast_ingress<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
     let shape = match parse::check::<F, P>(packet) {
         Ok(shape) => shape,
-        Err(refusal) => return parse::refuse::<F, P>(packet, refusal).into(),
+        Err(refusal) => return parse::refuse::<F, P>(packet, refusal),
     };
     let (Some(ip), Some(ports), Some(gate)) = headers_and_gate::<F, P>(packet) else { return NOT_OURS.into() };
     let parsed = parse::read::<F>(ip, ports, shape);

@@ -63,7 +63,7 @@ fn difference(a: u16, b: u16) -> u16 {
 }
 
 /// Both addresses.
-fn octets(ip: &Ip) -> Vec<u8> {
+pub(super) fn octets(ip: &Ip) -> Vec<u8> {
     match (ip.source, ip.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => [source.octets(), destination.octets()].concat(),
         (IpAddr::V6(source), IpAddr::V6(destination)) => [source.octets(), destination.octets()].concat(),
@@ -72,7 +72,7 @@ fn octets(ip: &Ip) -> Vec<u8> {
 }
 
 impl Ip {
-    fn build(&self, addresses: &[u8], protocol: u8, segment_length: usize) -> Vec<u8> {
+    pub(super) fn build(&self, addresses: &[u8], protocol: u8, segment_length: usize) -> Vec<u8> {
         let protocol = self.protocol.unwrap_or(protocol);
         let length = |length: usize| {
             self.length.unwrap_or_else(|| u16::try_from(length).expect("a packet of at most 64 KiB")).to_be_bytes()

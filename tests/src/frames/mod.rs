@@ -5,6 +5,7 @@
 
 mod build;
 mod checksum;
+pub mod neighbour;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -109,6 +110,25 @@ pub struct Udp {
     pub checksum: Option<u16>,
 }
 
+impl Ip {
+    /// A header with something in each field.
+    pub fn new(source: IpAddr, destination: IpAddr) -> Self {
+        Self {
+            source,
+            destination,
+            hops: 61,
+            class: 0,
+            id: 0x1d1d,
+            fragment: 0x4000,
+            first_byte: None,
+            length: None,
+            protocol: None,
+            checksum: None,
+            options: Vec::new(),
+        }
+    }
+}
+
 impl Frame {
     /// A TCP segment without payload.
     pub fn tcp(macs: [[u8; 6]; 2], from: SocketAddr, to: SocketAddr, flags: u8) -> Self {
@@ -125,24 +145,11 @@ impl Frame {
     }
 
     fn new([source_mac, destination_mac]: [[u8; 6]; 2], source: IpAddr, destination: IpAddr, l4: Transport) -> Self {
-        let ip = Ip {
-            source,
-            destination,
-            hops: 61,
-            class: 0,
-            id: 0x1d1d,
-            fragment: 0x4000,
-            first_byte: None,
-            length: None,
-            protocol: None,
-            checksum: None,
-            options: Vec::new(),
-        };
         Self {
             destination_mac,
             source_mac,
             ethertype: None,
-            ip,
+            ip: Ip::new(source, destination),
             transport: l4,
             payload: Vec::new(),
             padding: Vec::new(),

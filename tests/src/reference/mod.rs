@@ -8,6 +8,7 @@
 //! this node too; a reply of a backend on this node that comes in by the wire is passed; at egress, all that is not the
 //! reply of a flow to a backend on this node is passed.
 
+mod fence;
 mod flows;
 mod open;
 mod parse;
@@ -23,10 +24,11 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+pub use fence::Lease;
 pub use flows::{Flow, Flows, Place, Proof, Tuple};
 use kplb::{
     config::Protocol,
-    model::{Desired, Endpoint},
+    model::{Desired, Endpoint, Family},
 };
 use kplb_common::{
     backend::{Backend, BackendState},
@@ -51,10 +53,11 @@ const XDP_TX: u32 = 3;
 const TC_ACT_UNSPEC: u32 = u32::MAX;
 const TC_ACT_SHOT: u32 = 2;
 
-/// The model and its flows.
+/// The model, its flows and its leases.
 #[derive(Clone, Debug, Default)]
 pub struct Reference {
     flows: Flows,
+    leases: [Lease; 2],
     traffic: HashMap<u16, BackendStats>,
 }
 
@@ -62,6 +65,11 @@ impl Reference {
     /// The flows.
     pub fn flows(&self) -> &Flows {
         &self.flows
+    }
+
+    /// Gives or takes the lease of a family.
+    pub fn set_lease(&mut self, family: Family, lease: Lease) {
+        self.leases[usize::from(family == Family::V6)] = lease;
     }
 
     /// A backend's traffic.
@@ -93,6 +101,14 @@ impl Reference {
     }
 
     fn ingress(&mut self, desired: &Desired, frame: &mut [u8]) -> Verdict {
+        if let Some(target) = fence::asked(frame)
+            && desired.vips.get(&target).is_some_and(|vip| vip.is_fenced())
+        {
+            return match self.leases[usize::from(target.is_ipv6())] {
+                Lease::Fresh => Verdict::Pass(PassReason::Leased),
+                Lease::Over => Verdict::Drop(DropReason::Fenced),
+            };
+        }
         if frame[..6] != desired.node.mac.octets() {
             return NOT_OURS;
         }

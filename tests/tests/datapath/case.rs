@@ -3,7 +3,11 @@
 use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use kplb::plan::{self, Operation};
+use kplb::{
+    dataplane::monotonic_now_ns,
+    model,
+    plan::{self, Operation},
+};
 use kplb_common::{
     flow::{Direction, FlowKey},
     flow_state::FlowState,
@@ -13,7 +17,7 @@ use kplb_common::{
 };
 use kplb_tests::{
     frames::{Frame, check_checksums},
-    reference::Tuple,
+    reference::{Lease, Tuple},
     testbed::{Hook, Table, TestFamily, Testbed},
 };
 
@@ -55,6 +59,8 @@ pub enum Step {
     Apply(Operation),
     /// Both entries of a flow have not been used for so long.
     Age(Tuple, Duration),
+    /// The lease of a family is given for longer than the tests take, or over as of now.
+    Lease(model::Family, Lease),
     /// There is such an entry, or none.
     Entry(Tuple, Option<(FlowState, Table)>),
 }
@@ -150,6 +156,7 @@ pub fn check(testbed: &mut Testbed, case: &Case) -> Result<()> {
         }
     }
     testbed.clear_flows()?;
+    [model::Family::V4, model::Family::V6].into_iter().try_for_each(|family| testbed.leases().expire(family))?;
     result
 }
 
@@ -212,6 +219,14 @@ pub fn take(testbed: &mut Testbed, step: &Step) -> Result<()> {
         }
         Step::Apply(operation) => testbed.apply(operation),
         Step::Age(tuple, age) => age_of(testbed, tuple, *age),
+        Step::Lease(family, lease) => {
+            const HOUR_NS: u64 = 60 * 60 * 1_000_000_000;
+            let left_ns = match lease {
+                Lease::Fresh => HOUR_NS,
+                Lease::Over => 0,
+            };
+            testbed.leases().renew(*family, monotonic_now_ns() + left_ns)
+        }
         Step::Entry(tuple, expected) => {
             let entry = entry(testbed, tuple);
             ensure!(entry == *expected, "the entry of {tuple:?} is {entry:?} and not {expected:?}");

@@ -10,6 +10,7 @@ mod traffic;
 mod checksums;
 mod choice;
 mod down;
+mod fence;
 mod life;
 mod refuse;
 mod shape;
@@ -48,6 +49,7 @@ fn cases(family: Family) -> Vec<Case> {
     cases.extend(refuse::cases(family));
     cases.extend(choice::cases(family, &desired(family)));
     cases.extend(down::cases(family, &desired(family)));
+    cases.extend(fence::cases(family));
     cases.extend(checksums::cases(family));
     cases
 }
