@@ -5,31 +5,42 @@
 use std::{env, fmt::Write as _, net::IpAddr, time::Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use kplb::{dataplane::FlowTableSizes, model::Desired, plan::Operation};
+use kplb::{
+    dataplane::{FlowTableSizes, monotonic_now_ns},
+    model::{Desired, Family},
+    plan::Operation,
+};
 use kplb_common::{
     backend::{Backend, BackendState},
+    fence::{Fencing, Vip},
     flow::{Direction, Flow},
     net::{Address, Ip4, Ip6, Mac},
     verdict::Verdict,
 };
 use kplb_tests::{
     reference::{
-        Flow as ModelFlow, Proof, Reference,
+        Flow as ModelFlow, Lease, Proof, Reference,
         generate::{Generator, Profile},
         world,
     },
     testbed::{Hook, Output, Table, Testbed},
 };
-use rand::{Rng as _, seq::IteratorRandom as _};
+use rand::{
+    Rng as _,
+    seq::{IndexedRandom as _, IteratorRandom as _},
+};
 
 /// Packets of a run.
 const PACKETS: u64 = 40_000;
 /// Packets after which the counters are compared.
 const WINDOW: u64 = 64;
-/// Packets after which a backend changes.
+/// Packets after which a backend changes, and a fence.
 const CHANGE: u64 = 400;
+/// Longer than a run takes.
+const LEASE_NS: u64 = 60 * 60 * 1_000_000_000;
 
-const BALANCED: Profile = Profile { ipv6: 10, opening: 12, stranger: 12, odd: 8, garbage: 2, damaged: 6, local: 20 };
+const BALANCED: Profile =
+    Profile { ipv6: 10, opening: 12, stranger: 12, odd: 8, garbage: 2, asking: 6, damaged: 6, local: 20 };
 
 #[test]
 fn ipv4() -> Result<()> {
@@ -74,6 +85,7 @@ fn compare(name: &str, profile: Profile) -> Result<()> {
     while run.index < PACKETS {
         if run.index.is_multiple_of(CHANGE) {
             run.change_backend()?;
+            run.change_fence()?;
         }
         run.packet(|_| ())?;
         if run.index.is_multiple_of(WINDOW) {
@@ -197,6 +209,23 @@ impl Run {
             _ => original.mac,
         };
         self.testbed.apply(&Operation::SetBackend { id, backend: Backend { mac, ..original } })
+    }
+
+    /// A VIP is fenced or not, and a lease is given, or over as of now.
+    fn change_fence(&mut self) -> Result<()> {
+        let rng = self.generator.rng();
+        let (&address, _) = self.original.vips.iter().choose(rng).context("there are VIPs")?;
+        // Mostly fenced.
+        let fencing = if rng.random_ratio(3, 4) { Fencing::Fenced } else { Fencing::Open };
+        let family = *[Family::V4, Family::V6].choose(rng).context("there are families")?;
+        let lease = if rng.random() { Lease::Fresh } else { Lease::Over };
+        self.testbed.apply(&Operation::SetVip { address, vip: Vip::new(fencing) })?;
+        self.reference.set_lease(family, lease);
+        let expires_ns = match lease {
+            Lease::Fresh => monotonic_now_ns() + LEASE_NS,
+            Lease::Over => monotonic_now_ns(),
+        };
+        self.testbed.leases().renew(family, expires_ns)
     }
 
     /// Compares the flow tables; returns how many flows there are.

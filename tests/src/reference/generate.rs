@@ -15,6 +15,7 @@ use super::{
     flows::{Flow, Place, Tuple},
     frame::{self, Draft},
     mutate::{self, LONGEST, SHORTEST},
+    question::question,
     world::{self, NAT_PORTS, NODE_MAC, ip4, ip6},
 };
 use crate::testbed::Hook;
@@ -32,6 +33,8 @@ pub struct Profile {
     pub odd: u32,
     /// Random bytes.
     pub garbage: u32,
+    /// Questions for a MAC address.
+    pub asking: u32,
     /// Of all of the above, those that are damaged.
     pub damaged: u32,
     /// Of the flows, those that prefer to be of a backend on this node.
@@ -69,7 +72,7 @@ impl Generator {
 
     /// The next packet and where it appears.
     pub fn next(&mut self, reference: &Reference) -> (Hook, Vec<u8>) {
-        let Profile { opening, stranger, odd, garbage, damaged, .. } = self.profile;
+        let Profile { ipv6, opening, stranger, odd, garbage, asking, damaged, .. } = self.profile;
         let kind = self.rng.random_range(0..100);
         let (hook, mut frame) = if kind < garbage {
             (self.any_hook(10), self.garbage())
@@ -79,6 +82,9 @@ impl Generator {
             (self.any_hook(15), self.stranger().write())
         } else if kind < garbage + odd + stranger + opening {
             (self.any_hook(2), self.opening().write())
+        } else if kind < garbage + odd + stranger + opening + asking {
+            let is_ipv6 = self.percent(ipv6);
+            (self.any_hook(5), question(&mut self.rng, is_ipv6))
         } else {
             match self.flow(reference) {
                 Some(flow) => self.step(&flow),

@@ -17,6 +17,7 @@ mod rewrite;
 mod frame;
 pub mod generate;
 mod mutate;
+mod question;
 pub mod world;
 
 use std::{
