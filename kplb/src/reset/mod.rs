@@ -21,9 +21,7 @@ use kplb_common::{
 };
 use nix::{
     errno::Errno,
-    sys::socket::{
-        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, sendto, socket,
-    },
+    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, sendto, socket},
 };
 use tracing::debug;
 

@@ -53,7 +53,9 @@ pub(super) fn with_crowd<T>(
             .map(|part| {
                 let n = n * (part + 1) / n_parts - n * part / n_parts;
                 let gathered = gathered.clone();
-                scope.spawn(move || host.namespace().run(|| part_of_crowd(vip, sources, n, gathered, GATHERING + patience)))
+                scope.spawn(move || {
+                    host.namespace().run(|| part_of_crowd(vip, sources, n, gathered, GATHERING + patience))
+                })
             })
             .collect();
         // A part that is early waits for the others as well.
@@ -61,7 +63,8 @@ pub(super) fn with_crowd<T>(
         let ready: Result<Vec<()>, _> =
             (0..n_parts).map(|_| are_there.recv_timeout(gathering.saturating_duration_since(Instant::now()))).collect();
         let result = ready.context("the crowd did not gather").and_then(|_| scene());
-        let ends: Result<Vec<_>> = parts.into_iter().map(|part| part.join().expect("the crowd does not panic")).collect();
+        let ends: Result<Vec<_>> =
+            parts.into_iter().map(|part| part.join().expect("the crowd does not panic")).collect();
         // Had the scene failed, that would be why nothing ended.
         let value = result?;
         Ok((value, ends?.concat()))
