@@ -20,6 +20,8 @@ pub mod privileges;
 pub mod reset;
 pub mod run_dir;
 
+pub mod election;
+
 pub mod control;
 pub mod status;
 

@@ -61,6 +61,13 @@ pub fn configuration<'a>(backends: impl IntoIterator<Item = &'a Host> + Clone, p
     text
 }
 
+/// The same with an election between these hosts, and more lines for it.
+pub fn elected(hosts: &[Host], settings: &str) -> String {
+    let peers: Vec<String> = hosts.iter().flat_map(Host::addresses).map(|address| format!("\"{address}\"")).collect();
+    let services = configuration(hosts, Persistence::Client);
+    format!("[vrrp]\npeers = [{}]\n{settings}\n{services}", peers.join(", "))
+}
+
 /// Writes a configuration to a file that lives as long as what is returned.
 ///
 /// # Errors

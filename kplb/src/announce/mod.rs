@@ -1,18 +1,14 @@
 //! Telling the segment that a VIP is here now, so that nobody goes on sending to where it was.
 
 mod frame;
+pub mod probe;
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use kplb_common::net::Mac;
 
 use crate::packet_socket::PacketSocket;
-
-/// Frames are lost and switches learn late: each announcement is repeated this often in all.
-pub const BURST_LENGTH: u32 = 5;
-/// Time between the announcements of a burst.
-pub const BURST_GAP: Duration = Duration::from_millis(200);
 
 /// Announces VIPs on one interface.
 pub struct Announcer(PacketSocket);

@@ -30,7 +30,8 @@ pub(super) fn check(draft: Draft, problems: &mut Problems) -> Option<Config> {
             None => is_complete = false,
         }
     }
-    is_complete.then_some(Config { node: draft.node, flows: draft.flows, services })
+    let vrrp = draft.vrrp.map(|vrrp| vrrp.check(&services, problems));
+    is_complete.then_some(Config { node: draft.node, flows: draft.flows, vrrp, services })
 }
 
 /// As many services and backends as there is room for, and no fewer than make sense.

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use kplb_common::service::Persistence;
 
-use super::{FlowsConfig, NodeConfig, OnDown, Place, Problems, Protocol, health::DraftCheck, value};
+use super::{FlowsConfig, NodeConfig, OnDown, Place, Problems, Protocol, health::DraftCheck, value, vrrp::DraftVrrp};
 
 /// A value and where it stands.
 #[derive(Clone)]
@@ -18,6 +18,7 @@ pub(super) struct At<T> {
 pub(super) struct Draft {
     pub(super) node: NodeConfig,
     pub(super) flows: FlowsConfig,
+    pub(super) vrrp: Option<DraftVrrp>,
     pub(super) services: Vec<DraftService>,
     /// Whether a service was tried at least, well or not.
     pub(super) tries_service: bool,
@@ -76,6 +77,7 @@ impl Draft {
         Self {
             node: NodeConfig::default(),
             flows: FlowsConfig::default(),
+            vrrp: None,
             services: Vec::new(),
             tries_service: false,
             place,

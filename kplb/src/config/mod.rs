@@ -15,6 +15,7 @@ mod health;
 mod problem;
 mod read;
 mod value;
+mod vrrp;
 
 use std::{
     collections::BTreeSet,
@@ -28,8 +29,11 @@ use std::{
 use kplb_common::{net, service::Persistence};
 
 pub use self::{
-    health::{CheckConfig, CheckKind, ClientCertificate, Statuses},
+    health::{
+        CheckConfig, CheckKind, ClientCertificate, INTERVAL_RANGE, JITTER_RANGE, STREAK_RANGE, Statuses, TIMEOUT_RANGE,
+    },
     problem::{Place, Problem, Problems},
+    vrrp::{ADVERT_RANGE, DELAY_RANGE, NOTIFY_TIMEOUT_RANGE, NotifyConfig, REPEAT_RANGE, VrrpConfig},
 };
 
 /// A checked configuration.
@@ -39,6 +43,8 @@ pub struct Config {
     pub node: NodeConfig,
     /// The flow tables.
     pub flows: FlowsConfig,
+    /// The election of the node that holds the VIPs; none: this node holds them, and no other kplb does.
+    pub vrrp: Option<VrrpConfig>,
     /// At least one service, in the order of the text; no two with the same VIP, port and protocol, none with the same
     /// name.
     pub services: Vec<ServiceConfig>,
@@ -230,10 +236,14 @@ impl Config {
         problems.or(config)
     }
 
-    /// Those of the services' VIPs that nodes elect a master for, so that this one answers for them only while it is sure
-    /// to be it: none, for there is no election yet.
+    /// The addresses of all services.
+    pub fn vips(&self) -> BTreeSet<IpAddr> {
+        self.services.iter().map(|service| service.vip.ip()).collect()
+    }
+
+    /// Those of the VIPs that nodes elect a master for, so that this one answers for them only while it is sure to be it.
     pub fn fenced_vips(&self) -> BTreeSet<IpAddr> {
-        BTreeSet::new()
+        if self.vrrp.is_some() { self.vips() } else { BTreeSet::new() }
     }
 }
 

@@ -15,7 +15,9 @@ use super::{
     draft::{At, Draft, DraftBackend, DraftService},
     health::{DraftCheck, INTERVAL_RANGE, JITTER_RANGE, STREAK_RANGE, TIMEOUT_RANGE},
     value::{self, Wrong, shown},
+    vrrp::{self, ADVERT_RANGE, DELAY_RANGE, DraftVrrp, NOTIFY_TIMEOUT_RANGE, REPEAT_RANGE},
 };
+use crate::vrrp::settings::{Coverage, Version};
 
 /// Seeds a TOML reader of any language can hold.
 const SEED_RANGE: RangeInclusive<u64> = 0..=i64::MAX as u64;
@@ -68,11 +70,12 @@ impl Reader<'_, '_> {
             match key.get_ref().as_ref() {
                 "node" => self.node(value, &mut draft),
                 "flows" => self.flows(value, &mut draft),
+                "vrrp" => draft.vrrp = Some(self.vrrp(value)),
                 "service" => {
                     draft.services = self.tables("service", value, Self::service);
                     draft.tries_service = true;
                 }
-                _ => draft.tries_service |= self.unknown(key, &["node", "flows", "service"]) == Some("service"),
+                _ => draft.tries_service |= self.unknown(key, &["node", "flows", "vrrp", "service"]) == Some("service"),
             }
         }
         draft
@@ -110,6 +113,70 @@ impl Reader<'_, '_> {
                 }
             }
         }
+    }
+
+    fn vrrp(&mut self, value: &Value<'_>) -> DraftVrrp {
+        const KEYS: [&str; 20] = [
+            "virtual_router_id",
+            "version",
+            "priority",
+            "interval",
+            "preempt",
+            "preempt_delay",
+            "startup_delay",
+            "peers",
+            "password",
+            "checksum",
+            "garp_master_repeat",
+            "garp_master_delay",
+            "garp_interval",
+            "garp_master_refresh",
+            "garp_master_refresh_repeat",
+            "garp_lower_prio_repeat",
+            "garp_lower_prio_delay",
+            "notify",
+            "notify_user",
+            "notify_timeout",
+        ];
+        let checksums = [("pseudo-header", Coverage::PseudoHeader), ("message", Coverage::Message)];
+
+        let mut vrrp = DraftVrrp::new(self.place(value));
+        let Some(table) = self.table("vrrp", value) else { return vrrp };
+        let schedule = &mut vrrp.announcements;
+        for (key, value) in table {
+            match key.get_ref().as_ref() {
+                "virtual_router_id" => vrrp.router_id = self.integer(key, value, &(1..=u8::MAX)),
+                "version" => vrrp.version = self.integer(key, value, &(2..=3)).map(vrrp_version),
+                "priority" => vrrp.priority = self.integer(key, value, &(1..=u8::MAX)),
+                "interval" => vrrp.interval = self.duration(key, value, &ADVERT_RANGE),
+                "preempt" => vrrp.preempt = self.boolean(key, value),
+                "preempt_delay" => vrrp.preempt_delay = self.duration(key, value, &DELAY_RANGE),
+                "startup_delay" => vrrp.startup_delay = self.duration(key, value, &DELAY_RANGE),
+                "peers" => vrrp.peers = self.strings(key, value, vrrp::peer),
+                "password" => vrrp.password = self.string(key, value, vrrp::password),
+                "checksum" => vrrp.checksum = self.one_of(key, value, &checksums),
+                "garp_master_repeat" => set(&mut schedule.repeat, self.integer(key, value, &REPEAT_RANGE)),
+                "garp_master_delay" => set(&mut schedule.delay, self.duration(key, value, &DELAY_RANGE)),
+                "garp_interval" => set(&mut schedule.gap, self.duration(key, value, &DELAY_RANGE)),
+                "garp_master_refresh" => set(&mut schedule.refresh, self.duration(key, value, &DELAY_RANGE)),
+                "garp_master_refresh_repeat" => {
+                    set(&mut schedule.refresh_repeat, self.integer(key, value, &REPEAT_RANGE));
+                }
+                "garp_lower_prio_repeat" => {
+                    set(&mut schedule.lower_priority_repeat, self.integer(key, value, &REPEAT_RANGE));
+                }
+                "garp_lower_prio_delay" => {
+                    set(&mut schedule.lower_priority_delay, self.duration(key, value, &DELAY_RANGE));
+                }
+                "notify" => vrrp.notify = self.command(key, value),
+                "notify_user" => vrrp.notify_user = self.string(key, value, value::name),
+                "notify_timeout" => vrrp.notify_timeout = self.duration(key, value, &NOTIFY_TIMEOUT_RANGE),
+                _ => {
+                    self.unknown(key, &KEYS);
+                }
+            }
+        }
+        vrrp
     }
 
     fn service(&mut self, place: Place, table: &DeTable<'_>) -> DraftService {
@@ -303,6 +370,29 @@ impl Reader<'_, '_> {
         self.string(key, value, |text| value::duration(text, range))
     }
 
+    fn boolean(&mut self, key: &Key<'_>, value: &Value<'_>) -> Option<At<bool>> {
+        let Some(boolean) = value.get_ref().as_bool() else {
+            self.wrong_type(key.get_ref(), value, "write true or false, without quotes");
+            return None;
+        };
+        self.at(value, Ok(boolean))
+    }
+
+    fn strings<T>(&mut self, key: &Key<'_>, value: &Value<'_>, parse: impl Fn(&str) -> Result<T, Wrong>) -> Vec<At<T>> {
+        let Some(array) = value.get_ref().as_array() else {
+            self.wrong_type(key.get_ref(), value, "write a list of strings, in brackets");
+            return Vec::new();
+        };
+        array.iter().filter_map(|element| self.string(key, element, &parse)).collect()
+    }
+
+    fn command(&mut self, key: &Key<'_>, value: &Value<'_>) -> Option<At<Vec<String>>> {
+        let words = self.strings(key, value, |text| Ok(text.to_owned()));
+        let program = words.first().map(|word| value::file(&word.value).map(drop));
+        let nothing = || Err(Wrong::new("the command is empty", "write the program and its arguments"));
+        self.at(value, program.unwrap_or_else(nothing).map(|()| words.into_iter().map(|word| word.value).collect()))
+    }
+
     fn one_of<T: Copy>(&mut self, key: &Key<'_>, value: &Value<'_>, words: &[(&str, T)]) -> Option<At<T>> {
         self.string(key, value, |text| {
             let found = words.iter().find(|(word, _)| *word == text);
@@ -341,6 +431,11 @@ impl Reader<'_, '_> {
         let place = self.place(value);
         self.problems.add(&place, format!("`{name}` cannot be of type {}", value.get_ref().type_str()), hint);
     }
+}
+
+fn vrrp_version(number: At<u8>) -> At<Version> {
+    let value = if number.value == Version::V2.number() { Version::V2 } else { Version::V3 };
+    At { value, place: number.place }
 }
 
 /// Takes a value unless it was wrong.

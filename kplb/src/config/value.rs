@@ -64,7 +64,7 @@ fn not_an_endpoint(text: &str) -> Wrong {
 }
 
 /// Why an address cannot be that of a service or a server behind a wire, and what to write instead.
-fn unusable(address: IpAddr) -> Option<(&'static str, String)> {
+pub(super) fn unusable(address: IpAddr) -> Option<(&'static str, String)> {
     const UNICAST: &str = "use a unicast address that other hosts can reach";
 
     let what = match address {

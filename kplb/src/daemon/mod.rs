@@ -5,8 +5,13 @@
 
 mod backends;
 mod bpf_log;
+mod campaign;
+mod claim;
+mod herald;
+mod hooks;
 pub mod leftovers;
 mod preflight;
+mod probe;
 mod report;
 mod serve;
 mod signals;
@@ -23,7 +28,7 @@ use nix::sys::signal::Signal;
 use tokio::runtime;
 use tracing::{info, warn};
 
-use self::{signals::Signals, surroundings::Surroundings, vips::Vips};
+use self::{claim::Duty, signals::Signals, surroundings::Surroundings, vips::Vips};
 use crate::{
     config::Config,
     control::server::Call,
@@ -52,7 +57,6 @@ pub struct Options {
 }
 
 /// What can happen to a serving agent.
-#[derive(Debug)]
 enum Event {
     /// The kernel's view of the node changed.
     Changed(Changes),
@@ -64,8 +68,10 @@ enum Event {
     Due,
     /// A client of the control socket wants something.
     Call(Call),
-    /// An announcement of the VIPs is due.
-    Announce,
+    /// Something is to be done about holding the VIPs.
+    Duty(Duty),
+    /// The loop shows that it turns.
+    Beat,
     /// A signal asks for the end.
     Signal(Signal),
 }
@@ -111,7 +117,7 @@ impl Added {
         let had_dataplane = self.dataplane.is_some();
         let mut results = Vec::new();
         if let Some(mut vips) = self.vips {
-            results.push(vips.remove(lock).await);
+            results.push(vips.remove_all(lock).await);
         }
         if let Some(dataplane) = self.dataplane {
             results.push(dataplane.detach());

@@ -12,6 +12,7 @@ use kplb_common::{flow::Direction, net::Mac, service::Persistence, stats::Backen
 use crate::{
     config::{BackendConfig, Config, ServiceConfig},
     dataplane::{Attached, Counters},
+    election::ElectionReport,
     health::board::Entry,
     maglev,
     model::Desired,
@@ -31,6 +32,7 @@ pub(super) struct Sources<'a> {
     /// By backend id.
     pub(super) entries: &'a [Entry],
     pub(super) counters: &'a Counters,
+    pub(super) election: Option<ElectionReport>,
 }
 
 /// The status of the agent.
@@ -66,6 +68,7 @@ pub(super) fn report(sources: &Sources<'_>) -> Status {
         flows_v6: flows(SocketAddr::is_ipv6),
         services,
         verdicts,
+        election: sources.election.clone(),
     }
 }
 

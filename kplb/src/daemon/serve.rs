@@ -1,15 +1,18 @@
 //! The loop of a serving agent.
 
-use std::{future, ops::ControlFlow, process, slice, sync::Arc, time::Instant};
+use std::{future, net::IpAddr, ops::ControlFlow, process, slice, sync::Arc, time::Instant};
 
 use anyhow::{Context as _, Result};
 use kplb_common::{net::Mac, report::Symptom};
-use tokio::time::sleep_until;
+use tokio::time::{Interval, sleep_until};
 use tracing::{debug, error, info};
 
 use super::{
     Event, Options,
     backends::Backends,
+    campaign::Move,
+    claim::{Claim, Duty},
+    probe::{self, Occasion},
     report::{Sources, report},
     signals::Signals,
     surroundings::{InterfaceGone, Surroundings},
@@ -30,6 +33,7 @@ use crate::{
     },
     plan::{Operation, plan},
     reset::{Resetter, Route, Sent},
+    run_dir::Lock,
 };
 
 /// A serving agent.
@@ -43,6 +47,10 @@ pub(super) struct Agent<'a> {
     pub(super) surroundings: &'a mut Surroundings,
     pub(super) dataplane: &'a mut Dataplane,
     pub(super) vips: &'a mut Vips,
+    pub(super) claim: Claim,
+    /// So that the loop turns even if nothing happens.
+    pub(super) heartbeat: Interval,
+    pub(super) lock: &'a Lock,
     pub(super) backends: Backends<'a>,
     pub(super) reports: Reports,
     pub(super) resetter: Arc<Resetter>,
@@ -63,7 +71,8 @@ pub(super) async fn serve(mut agent: Agent<'_>, signals: &mut Signals) -> Result
             Event::Reports(reports) => agent.take_reports(&reports),
             Event::Due => agent.update_or_log(),
             Event::Call(call) => agent.answer(call),
-            Event::Announce => agent.announce(),
+            Event::Duty(duty) => agent.carry_out(duty).await,
+            Event::Beat => agent.judge_itself().await,
             Event::Signal(signal) => {
                 info!("{signal}: ending");
                 ControlFlow::Break(())
@@ -85,6 +94,9 @@ async fn reached(moment: Option<Instant>) {
 
 impl Agent<'_> {
     async fn next_event(&mut self, signals: &mut Signals) -> Result<Event> {
+        if let Claim::Elected(campaign) = &self.claim {
+            campaign.election().beat();
+        }
         let next_change = self.backends.next_change();
         tokio::select! {
             signal = signals.next() => Ok(Event::Signal(signal.context("the signal thread ended")?)),
@@ -93,7 +105,8 @@ impl Agent<'_> {
             reports = self.reports.next() => Ok(Event::Reports(reports.context("read reports of the data path")?)),
             () = reached(next_change) => Ok(Event::Due),
             call = self.server.next() => Ok(Event::Call(call.context("the control socket was closed")?)),
-            () = self.vips.next_announcement() => Ok(Event::Announce),
+            duty = self.claim.duty() => Ok(Event::Duty(duty?)),
+            _ = self.heartbeat.tick() => Ok(Event::Beat),
         }
     }
 
@@ -120,10 +133,17 @@ impl Agent<'_> {
         } else {
             Change::Unneeded
         };
-        if (has_moved || restored == Change::Done)
-            && let Err(error) = self.vips.start_burst(self.surroundings.survey().mac)
-        {
-            error!("{error:#}");
+        if let Claim::Elected(campaign) = &mut self.claim {
+            campaign.judge(self.surroundings, self.attached.program);
+            if now.mac != before.mac {
+                campaign.election().moved(self.surroundings.survey().mac);
+            }
+        }
+        if changes.topology {
+            self.banish_strays().await;
+        }
+        if has_moved || restored == Change::Done {
+            self.claim.announce_again();
         }
         Ok(self.update_or_log())
     }
@@ -227,15 +247,57 @@ impl Agent<'_> {
                 survey: self.surroundings.survey(),
                 entries: self.backends.entries(),
                 counters: &counters,
+                election: self.claim.campaign().and_then(|campaign| campaign.election().report()),
             }))),
             Err(error) => Answer::Error(format!("cannot read the counters: {error:#}")),
         }
     }
 
-    fn announce(&mut self) -> ControlFlow<()> {
-        if let Err(error) = self.vips.announce(self.surroundings.survey().mac) {
+    async fn carry_out(&mut self, duty: Duty) -> ControlFlow<()> {
+        let done = match (duty, &mut self.claim) {
+            (Duty::Announce, Claim::Alone(herald)) => herald.announce(self.surroundings.survey().mac, self.vips.held()),
+            (Duty::Notice(notice), Claim::Elected(campaign)) => match campaign.take(notice) {
+                Some(Move::Hold(vips)) => {
+                    probe::other_owners(Occasion::Claim, &self.options.interface, self.surroundings, &vips);
+                    self.vips.hold(vips, self.lock).await
+                }
+                Some(Move::Release(vips)) => self.vips.release(&vips, self.lock).await,
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        };
+        if let Err(error) = done {
             error!("{error:#}");
         }
         ControlFlow::Continue(())
+    }
+
+    /// Whether this node can be master.
+    async fn judge_itself(&mut self) -> ControlFlow<()> {
+        if let Claim::Elected(campaign) = &mut self.claim {
+            match self.surroundings.refresh_link().await {
+                Ok(()) => campaign.judge(self.surroundings, self.attached.program),
+                Err(error) => error!("cannot read the interface: {error:#}"),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Removes VIPs that something else has added to the interface while another node is master.
+    async fn banish_strays(&mut self) {
+        if !matches!(self.claim, Claim::Elected(_)) {
+            return;
+        }
+        let index = self.surroundings.link().index;
+        let here = self.surroundings.addresses().iter().filter(|entry| entry.interface == index);
+        let vips = self.options.config.vips();
+        let strays: Vec<IpAddr> = (here.map(|entry| entry.address))
+            .filter(|address| vips.contains(address) && !self.vips.held().contains(address))
+            .collect();
+        if !strays.is_empty()
+            && let Err(error) = self.vips.release(&strays, self.lock).await
+        {
+            error!("{error:#}");
+        }
     }
 }

@@ -9,11 +9,20 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use kplb_common::maglev::NO_BACKEND;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{interval_at, timeout, timeout_at};
 use tracing::{info, warn};
 
 use super::{
-    Added, Options, backends::Backends, bpf_log, leftovers, preflight, serve::Agent, surroundings::Surroundings,
+    Added, Options,
+    backends::Backends,
+    bpf_log,
+    campaign::Campaign,
+    claim::Claim,
+    herald::Herald,
+    leftovers, preflight,
+    probe::{self, Occasion},
+    serve::Agent,
+    surroundings::Surroundings,
     vips::Vips,
 };
 use crate::{
@@ -21,6 +30,7 @@ use crate::{
     bpffs,
     control::server::Server,
     dataplane::{self, Attached, Dataplane, FlowTableSizes, LoadOptions},
+    election::HEARTBEAT,
     maglev::Rings,
     model::{self, Conditions, Desired},
     netlink::{client::Netlink, message::Link, watch::Watch},
@@ -74,7 +84,12 @@ pub(super) async fn start<'a>(
     let attached = dataplane.attach()?;
     let since = Instant::now();
 
-    let vips = added.vips.insert(Vips::new(netlink, Announcer::open(interface)?, link.index, vip_addresses));
+    let vips = added.vips.insert(Vips::new(netlink, link.index));
+    let claim = match &config.vrrp {
+        // Not yet started: nobody must be told that the VIPs are here before there is something behind them.
+        Some(vrrp) => Claim::Elected(Box::new(Campaign::prepare(options, vrrp, surroundings, dataplane.leases()?)?)),
+        None => Claim::Alone(Herald::new(Announcer::open(interface)?)),
+    };
     let mut agent = Agent {
         options,
         attached,
@@ -84,6 +99,9 @@ pub(super) async fn start<'a>(
         surroundings,
         dataplane,
         vips,
+        claim,
+        heartbeat: interval_at(tokio::time::Instant::now(), HEARTBEAT),
+        lock,
         backends,
         reports,
         resetter: Arc::new(Resetter::open(interface)?),
@@ -91,8 +109,21 @@ pub(super) async fn start<'a>(
         server: Server::listen(&lock.fresh_socket()?)?,
     };
     agent.first_checks().await?;
-    agent.vips.add(lock).await?;
-    agent.vips.start_burst(agent.surroundings.survey().mac)?;
+    match &mut agent.claim {
+        Claim::Alone(herald) => {
+            agent.vips.hold(vip_addresses, lock).await?;
+            herald.start();
+        }
+        Claim::Elected(campaign) => {
+            // Whoever has put them there: it is not this node's turn yet.
+            let vips: Vec<IpAddr> = vip_addresses.into_iter().collect();
+            agent.vips.release(&vips, lock).await?;
+            probe::other_owners(Occasion::Start, interface, agent.surroundings, &vips);
+            agent.surroundings.refresh_link().await?;
+            campaign.judge(agent.surroundings, agent.attached.program);
+            campaign.election().begin();
+        }
+    }
     say_ready(options, &agent.attached, &agent.applied);
     Ok(agent)
 }

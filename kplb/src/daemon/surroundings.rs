@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
 };
 
 use anyhow::{Context as _, Result};
@@ -70,6 +70,15 @@ impl Surroundings {
         self.report(&survey).await;
         self.survey = survey;
         self.manage_next_hops().await;
+        Ok(())
+    }
+
+    /// Reads the interface again: of programs that come and go by BPF links the kernel tells nobody.
+    ///
+    /// # Errors
+    /// [`InterfaceGone`], or that the kernel could not be asked.
+    pub(super) async fn refresh_link(&mut self) -> Result<()> {
+        self.snapshot.link = self.netlink.link(self.snapshot.link.index).await?.ok_or(InterfaceGone)?;
         Ok(())
     }
 
@@ -146,6 +155,14 @@ impl Surroundings {
 
     pub(super) const fn link(&self) -> &Link {
         &self.snapshot.link
+    }
+
+    /// The link-local IPv6 address of the interface.
+    pub(super) fn link_local(&self) -> Option<Ipv6Addr> {
+        self.snapshot.addresses.iter().find_map(|entry| match entry.address {
+            IpAddr::V6(v6) if entry.interface == self.snapshot.link.index && v6.is_unicast_link_local() => Some(v6),
+            _ => None,
+        })
     }
 
     pub(super) fn addresses(&self) -> &[InterfaceAddress] {

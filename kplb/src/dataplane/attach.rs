@@ -59,6 +59,8 @@ pub struct Attached {
     pub mode: XdpMode,
     /// Why there, in words.
     pub reason: String,
+    /// Id of the XDP program.
+    pub program: u32,
 }
 
 /// The TC link of a kernel without TCX: it cannot be pinned, and stays attached by itself.
@@ -104,6 +106,7 @@ pub(super) fn attach_xdp(
         },
     };
     let (link, mode, reason) = attached;
+    let id = program.info().context("read the XDP program's id")?.id();
     let link = program.take_link(link)?;
     let link = match FdLink::try_from(link) {
         Ok(link) => link,
@@ -113,7 +116,7 @@ pub(super) fn attach_xdp(
     };
     let path = pins::xdp_link(directory);
     link.pin(&path).with_context(|| format!("pin the XDP link at {}", path.display()))?;
-    Ok(Attached { mode, reason })
+    Ok(Attached { mode, reason, program: id })
 }
 
 fn attach_generic(program: &mut Xdp, interface: &str, index: u32) -> anyhow::Result<aya::programs::xdp::XdpLinkId> {

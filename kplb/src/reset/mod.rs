@@ -74,7 +74,7 @@ impl Resetter {
     /// Tells the clients, then the backends, then the clients once more: a frame may get lost, and its client would wait
     /// for ever. What cannot be sent is left out: whoever says something on such a flow is answered by the data path.
     ///
-    /// Blocks while the interface has no room, for [`PATIENCE`] in all.
+    /// Blocks while the interface has no room, for two seconds in all.
     pub fn send(&self, orphans: &[Orphan], route: &Route) -> Sent {
         let deadline = Instant::now() + PATIENCE;
         let to_client = |orphan: &&Orphan| {

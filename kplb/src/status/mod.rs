@@ -12,6 +12,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 pub use text::{VerdictFilter, text};
 
+use crate::election::ElectionReport;
+
 /// How one agent is.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Status {
@@ -37,6 +39,8 @@ pub struct Status {
     pub flows_v4: FlowsStatus,
     /// Live IPv6 flows.
     pub flows_v6: FlowsStatus,
+    /// The election of the node that holds the VIPs; `null`: this node holds them, and no other kplb does.
+    pub election: Option<ElectionReport>,
 }
 
 /// The node as the data path sees it.

@@ -1,6 +1,7 @@
 //! The form for people: compact, aligned, what is zero left out.
 
 use std::{
+    collections::BTreeMap,
     fmt::{self, Write as _},
     time::Duration,
 };
@@ -9,6 +10,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use kplb_common::verdict::Verdict;
 
 use super::{BackendStatus, CheckStatus, FlowsStatus, ServiceStatus, Status, Traffic};
+use crate::election::{ElectionReport, PeerReport, RouterReport};
 
 /// Which verdicts to show.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,6 +43,9 @@ fn write(out: &mut String, status: &Status, verdicts: VerdictFilter) -> fmt::Res
         node.nat_port_last
     )?;
     writeln!(out, "flows IPv4 {}; IPv6 {}", flows(&status.flows_v4), flows(&status.flows_v6))?;
+    if let Some(election) = &status.election {
+        write_election(out, election)?;
+    }
     for service in &status.services {
         write_service(out, service)?;
     }
@@ -56,6 +61,61 @@ fn write(out: &mut String, status: &Status, verdicts: VerdictFilter) -> fmt::Res
         write_table(out, &table)?;
     }
     Ok(())
+}
+
+fn write_election(out: &mut String, election: &ElectionReport) -> fmt::Result {
+    let mut table =
+        table(&["VIPS", "ROLE", "SINCE", "PRIORITY", "MASTER", "PEERS", "LEASE", "CHANGES", "ROUTER"], &[3, 6, 7]);
+    for router in &election.routers {
+        table.add_row([
+            if router.is_ipv4 { "IPv4" } else { "IPv6" }.to_owned(),
+            router.state.clone(),
+            router.state_seconds.map_or_else(|| "-".to_owned(), period),
+            router.priority.to_string(),
+            match router.master {
+                Some(master) if master == router.address => "this node".to_owned(),
+                Some(master) => master.to_string(),
+                None => "-".to_owned(),
+            },
+            peers(router),
+            router.lease_seconds.map_or_else(|| "-".to_owned(), period),
+            router.transitions.to_string(),
+            format!("id {}, VRRPv{}, every {}", router.router_id, router.version, period(router.interval)),
+        ]);
+    }
+    writeln!(out)?;
+    write_table(out, &table)?;
+    for router in &election.routers {
+        let family = if router.is_ipv4 { "IPv4" } else { "IPv6" };
+        for fault in &router.faults {
+            writeln!(out, "  ! {family}: not to be master: {fault}")?;
+        }
+        let counts = |counts: &BTreeMap<String, u64>| {
+            counts.iter().map(|(name, n)| format!("{n} {name}")).collect::<Vec<_>>().join(", ")
+        };
+        if !router.dropped.is_empty() {
+            writeln!(out, "  ! {family}: adverts dropped: {}", counts(&router.dropped))?;
+        }
+        if !router.remarks.is_empty() {
+            writeln!(out, "  ! {family}: adverts that were odd: {}", counts(&router.remarks))?;
+        }
+        if router.send_errors > 0 {
+            writeln!(out, "  ! {family}: adverts not sent: {}", router.send_errors)?;
+        }
+    }
+    Ok(())
+}
+
+/// Each with its priority, and how long ago it was heard.
+fn peers(router: &RouterReport) -> String {
+    let peer = |peer: &PeerReport| match (peer.priority, peer.heard_seconds) {
+        (Some(priority), Some(seconds)) => format!("{} ({priority}, {} ago)", peer.address, period(seconds)),
+        _ => format!("{} (not heard)", peer.address),
+    };
+    match router.peers.is_empty() {
+        true => "-".to_owned(),
+        false => router.peers.iter().map(peer).collect::<Vec<_>>().join(", "),
+    }
 }
 
 fn flows(flows: &FlowsStatus) -> String {
@@ -263,6 +323,7 @@ mod tests {
             verdicts: Verdict::all().map(|v| (v.name().to_owned(), u64::from(v.name() == "to-backend"))).collect(),
             flows_v4: FlowsStatus { established: 3, half_open: 3, closing: 21 },
             flows_v6: FlowsStatus::default(),
+            election: None,
         }
     }
 

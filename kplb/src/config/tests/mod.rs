@@ -1,6 +1,7 @@
 //! Tests of the configuration: texts and flags in, a configuration or messages out.
 
 mod health;
+mod vrrp;
 
 use proptest::prelude::*;
 
@@ -47,6 +48,8 @@ fn the_example_passes() {
         ],
     };
     assert_eq!(config.services, [expected]);
+    let vrrp = config.vrrp.expect("an election");
+    assert_eq!((vrrp.router_id, vrrp.peers.len()), (100, 3));
 }
 
 /// What the example says of the defaults is true: with the values switched on, nothing changes.
@@ -66,7 +69,7 @@ fn the_example_shows_the_defaults() {
             _ => format!("{line}\n"),
         })
         .collect();
-    assert_eq!(n, 22, "settings with a default");
+    assert_eq!(n, 35, "settings with a default");
     assert_eq!(parse(&switched_on, "on"), parse(EXAMPLE, "off"));
 }
 

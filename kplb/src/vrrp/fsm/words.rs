@@ -109,11 +109,14 @@ pub enum Fault {
     DataPathDown,
     /// Adverts cannot be sent or received.
     SocketFailed,
+    /// The agent's loop does not turn: it would not notice what happens to the VIPs, the backends, the neighbours.
+    AgentStuck,
 }
 
 impl Fault {
     /// All.
-    pub const ALL: [Self; 4] = [Self::LinkDown, Self::AddressLost, Self::DataPathDown, Self::SocketFailed];
+    pub const ALL: [Self; 5] =
+        [Self::LinkDown, Self::AddressLost, Self::DataPathDown, Self::SocketFailed, Self::AgentStuck];
 
     /// The fault as users see it.
     pub const fn name(self) -> &'static str {
@@ -122,6 +125,7 @@ impl Fault {
             Self::AddressLost => "address-lost",
             Self::DataPathDown => "data-path-down",
             Self::SocketFailed => "socket-failed",
+            Self::AgentStuck => "agent-stuck",
         }
     }
 }
@@ -133,6 +137,7 @@ impl fmt::Display for Fault {
             Self::AddressLost => "the interface has lost its address",
             Self::DataPathDown => "the data path does not run",
             Self::SocketFailed => "adverts cannot be sent or received",
+            Self::AgentStuck => "the agent's loop is stuck",
         })
     }
 }

@@ -1,0 +1,284 @@
+//! The VIPs float: which node holds them, and when they move.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use kplb_tests::{
+    agent::{self, Agent},
+    apiserver::Apiserver,
+    client, cluster,
+    lab::{Host, Lab, LabOptions, LinkState},
+    poll,
+};
+use nix::sys::signal::Signal;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// Three nodes that all run kplb with the same configuration.
+struct Stage {
+    lab: Lab,
+}
+
+impl Stage {
+    fn new() -> Result<Self> {
+        Ok(Self { lab: Lab::new(LabOptions { nodes: 3, clients: 1 })? })
+    }
+
+    fn configuration(&self, settings: &str) -> String {
+        cluster::elected(self.lab.nodes(), settings)
+    }
+
+    fn attach(&self, node: usize, settings: &str) -> Result<Agent<'_>> {
+        cluster::start_agent(self.lab.node(node), &self.configuration(settings), "native")
+    }
+
+    fn attach_all(&self, settings: &str) -> Result<Vec<Agent<'_>>> {
+        (1..=3).map(|node| self.attach(node, settings)).collect()
+    }
+
+    /// Waits until this node, counted from 1, has all VIPs and the others have none.
+    fn holder_is(&self, node: usize) -> Result<()> {
+        poll::until(&format!("node{node} to hold the VIPs alone"), SOON, || {
+            (1..=3).all(|number| {
+                vips_of(self.lab.node(number)).is_ok_and(|n| n == if number == node { cluster::VIPS.len() } else { 0 })
+            })
+        })
+    }
+
+    /// A client is served at each VIP.
+    fn serves(&self) -> Result<()> {
+        for vip in cluster::https() {
+            self.lab.client(1).namespace().block_on(client::get(vip, "/version"))?;
+        }
+        Ok(())
+    }
+}
+
+/// How many VIPs are on a node's interface.
+fn vips_of(host: &Host) -> Result<usize> {
+    let mut show = std::process::Command::new("ip");
+    show.args(["address", "show", "dev", "eth0"]);
+    let text = host.namespace().check_output(show)?;
+    Ok(cluster::VIPS.iter().filter(|vip| text.contains(&format!(" {vip}/"))).count())
+}
+
+/// What the agent says of its virtual routers, IPv4 and IPv6.
+fn routers(agent: &Agent<'_>) -> Result<[serde_json::Value; 2]> {
+    let status = agent.status()?;
+    let routers = &status[0]["election"]["routers"];
+    Ok([routers[0].clone(), routers[1].clone()])
+}
+
+#[test]
+fn one_of_three_holds_the_vips_and_the_others_follow_it() -> Result<()> {
+    let stage = Stage::new()?;
+    let _apiservers = cluster::start_apiservers(&stage.lab)?;
+    let agents = stage.attach_all("")?;
+    stage.holder_is(1)?;
+    stage.serves()?;
+    for (number, agent) in (1..).zip(&agents) {
+        for router in routers(agent)? {
+            ensure!(router["state"] == if number == 1 { "master" } else { "backup" }, "{router}");
+            ensure!(router["transitions"] == if number == 1 { 2 } else { 1 }, "{router}");
+            ensure!(router["dropped"].as_object().is_some_and(serde_json::Map::is_empty), "{router}");
+            ensure!(router["remarks"].as_object().is_some_and(serde_json::Map::is_empty), "{router}");
+            ensure!(router["peers"].as_array().is_some_and(|peers| peers.len() == 2), "{router}");
+        }
+    }
+    let [v4, v6] = routers(&agents[1])?;
+    assert_eq!(v4["master"], "198.18.0.11");
+    assert_eq!(v6["master"], "2001:2::11");
+    let text = agent::run(stage.lab.node(1), ["status"])?;
+    assert!(text.contains("this node"), "{text}");
+    Ok(())
+}
+
+/// The master says that it gives up, the next in the list takes over, and the first one stays a backup when it comes
+/// back.
+#[test]
+fn a_planned_stop_hands_the_vips_over() -> Result<()> {
+    let stage = Stage::new()?;
+    let _apiservers = cluster::start_apiservers(&stage.lab)?;
+    let mut agents = stage.attach_all("")?;
+    stage.holder_is(1)?;
+    agents.remove(0).stop()?;
+    stage.holder_is(2)?;
+    stage.serves()?;
+    let reason = agents[0].process().wait_for_line("backup -> master: 198.18.0.11 gave up", SOON)?;
+    assert!(reason.contains("VIP 198.18.0.100"), "{reason}");
+
+    let first = stage.attach(1, "")?;
+    poll::until("the first one to hear the master", SOON, || {
+        routers(&first).is_ok_and(|[v4, v6]| v4["master"] == "198.18.0.12" && v6["master"] == "2001:2::12")
+    })?;
+    stage.holder_is(2)?;
+    stage.serves()
+}
+
+/// With `preempt` it does come back.
+#[test]
+fn a_better_node_takes_over_if_it_is_told_to() -> Result<()> {
+    let stage = Stage::new()?;
+    let settings = "preempt = true\npreempt_delay = \"500ms\"";
+    let mut agents = vec![stage.attach(2, settings)?, stage.attach(3, settings)?];
+    stage.holder_is(2)?;
+    let first = stage.attach(1, settings)?;
+    stage.holder_is(1)?;
+    agents[0].process().wait_for_line("master -> backup: 198.18.0.11 is master and has the higher priority", SOON)?;
+    first.stop()
+}
+
+/// A killed agent leaves its addresses behind, and nobody is told so: the fence.
+#[test]
+fn a_killed_master_is_replaced_and_attracts_nobody() -> Result<()> {
+    let stage = Stage::new()?;
+    let _apiservers = cluster::start_apiservers(&stage.lab)?;
+    let mut agents = stage.attach_all("")?;
+    stage.holder_is(1)?;
+    agents[0].process().kill()?;
+    poll::until("node2 to hold the VIPs", SOON, || vips_of(stage.lab.node(2)).is_ok_and(|n| n == 2))?;
+    assert_eq!(vips_of(stage.lab.node(1))?, 2, "the killed agent's VIPs");
+    stage.serves()?;
+    // Who asks anew is told of the one that works.
+    let client = stage.lab.client(1);
+    client.namespace().ip("neighbour flush dev eth0")?;
+    stage.serves()?;
+    for vip in cluster::VIPS {
+        let mut show = std::process::Command::new("ip");
+        show.args(["neighbour", "show", &vip.to_string(), "dev", "eth0"]);
+        let entry = client.namespace().check_output(show)?;
+        assert!(entry.contains(&stage.lab.node(2).mac_text()), "{entry}");
+    }
+    // The next agent clears up, and is a backup.
+    let again = stage.attach(1, "")?;
+    stage.holder_is(2)?;
+    again.stop()
+}
+
+/// A stopped process does not know that it was away: it steps back without a second interruption.
+#[test]
+fn a_master_that_was_held_up_steps_back() -> Result<()> {
+    let stage = Stage::new()?;
+    let _apiservers = cluster::start_apiservers(&stage.lab)?;
+    let mut agents = stage.attach_all("")?;
+    stage.holder_is(1)?;
+    agents[0].process().signal(Signal::SIGSTOP)?;
+    poll::until("node2 to hold the VIPs", SOON, || vips_of(stage.lab.node(2)).is_ok_and(|n| n == 2))?;
+    stage.serves()?;
+    let moment = Instant::now();
+    agents[0].process().signal(Signal::SIGCONT)?;
+    stage.holder_is(2)?;
+    agents[0].process().wait_for_line_after(moment, "master -> backup: this node was held up", SOON)?;
+    ensure!(agents[1].process().count_lines_after(moment, "VIP ") == 0, "node2 has noticed:\n{}", agents[1].output());
+    stage.serves()
+}
+
+#[test]
+fn a_master_that_is_cut_off_is_replaced_and_does_not_come_back_as_one() -> Result<()> {
+    let stage = Stage::new()?;
+    let _apiservers = cluster::start_apiservers(&stage.lab)?;
+    let mut agents = stage.attach_all("")?;
+    stage.holder_is(1)?;
+    stage.lab.set_cable(stage.lab.node(1), LinkState::Down)?;
+    stage.holder_is(2)?;
+    agents[0].process().wait_for_line("master -> initialize: the link is down", SOON)?;
+    stage.serves()?;
+    let moment = Instant::now();
+    stage.lab.set_cable(stage.lab.node(1), LinkState::Up)?;
+    agents[0].process().wait_for_line_after(moment, "initialize -> backup: no longer: the link is down", SOON)?;
+    poll::until("node1 to hear the master", SOON, || {
+        routers(&agents[0]).is_ok_and(|[v4, v6]| v4["master"] == "198.18.0.12" && v6["master"] == "2001:2::12")
+    })?;
+    stage.holder_is(2)?;
+    stage.serves()
+}
+
+/// The VIPs depend on this node's data path, and never on backends.
+#[test]
+fn a_master_without_a_data_path_gives_up_and_one_without_backends_does_not() -> Result<()> {
+    let stage = Stage::new()?;
+    let mut agents = stage.attach_all("")?;
+    stage.holder_is(1)?;
+    let [v4, _] = routers(&agents[0])?;
+    assert_eq!(v4["state"], "master", "no backend is up");
+    // The program goes with its link.
+    let pins = format!("/sys/fs/bpf/kplb/v{}/eth0", kplb_common::abi::LAYOUT_VERSION);
+    stage.lab.node(1).namespace().run(|| detach_xdp(&pins))?;
+    agents[0].process().wait_for_line("master -> initialize: the data path does not run", SOON)?;
+    stage.holder_is(2)
+}
+
+/// Takes the XDP program off as `bpftool link detach` would.
+fn detach_xdp(pins: &str) -> Result<()> {
+    let link = aya::programs::links::PinnedLink::from_pin(format!("{pins}/xdp"))?;
+    let link: aya::programs::links::FdLink = link.unpin()?.into();
+    drop(link);
+    Ok(())
+}
+
+/// Something else puts a VIP on a backup, or takes one from the master.
+#[test]
+fn vips_that_others_move_are_put_right() -> Result<()> {
+    let stage = Stage::new()?;
+    let mut agents = stage.attach_all("")?;
+    stage.holder_is(1)?;
+    stage.lab.node(2).namespace().ip("address add 198.18.0.100/32 dev eth0")?;
+    agents[1].process().wait_for_line("the VIP 198.18.0.100 was on the interface", SOON)?;
+    stage.holder_is(1)?;
+    stage.lab.node(1).namespace().ip("address delete 198.18.0.100/32 dev eth0")?;
+    agents[0].process().wait_for_line("something removed the VIP 198.18.0.100", SOON)?;
+    stage.holder_is(1)
+}
+
+/// Another cluster on the segment with the same router id is reported, and not fought.
+#[test]
+fn a_strangers_adverts_do_not_count() -> Result<()> {
+    let stage = Stage::new()?;
+    let text = cluster::elected(&stage.lab.nodes()[..2], "");
+    let mut master = cluster::start_agent(stage.lab.node(1), &text, "native")?;
+    poll::until("node1 to hold the VIPs", SOON, || vips_of(stage.lab.node(1)).is_ok_and(|n| n == 2))?;
+    let third = stage.attach(3, "priority = 200")?;
+    let node3 = stage.lab.node(3);
+    let foreign =
+        format!("an advert of {} does not count, nor will those to come: it comes from a stranger", node3.ipv4());
+    master.process().wait_for_line(&foreign, SOON)?;
+    let [v4, _] = routers(&master)?;
+    assert_eq!(v4["state"], "master");
+    assert!(v4["dropped"]["not-a-peer"].as_u64().is_some_and(|n| n > 0), "{v4}");
+    third.stop()
+}
+
+/// Hooks get the interface, the state and the VIPs, are not root, and hold nothing up.
+#[test]
+fn hooks_are_told_of_each_role() -> Result<()> {
+    let stage = Stage::new()?;
+    let directory = tempfile::tempdir()?;
+    let log = directory.path().join("log");
+    std::fs::write(&log, "")?;
+    std::os::unix::fs::chown(&log, Some(65534), Some(65534))?;
+    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let script = format!("echo $(id -u) \"$@\" >> {}; exec sleep 60", log.display());
+    let settings = format!("notify = ['/bin/sh', '-c', '{script}', 'hook']\nnotify_timeout = '200ms'");
+    let mut agent = stage.attach(1, &settings)?;
+    poll::until("node1 to hold the VIPs", SOON, || vips_of(stage.lab.node(1)).is_ok_and(|n| n == 2))?;
+    let expected =
+        ["65534 eth0 backup 198.18.0.100", "65534 eth0 master 198.18.0.100", "65534 eth0 master 2001:2::100"];
+    poll::until("the hooks", SOON, || {
+        std::fs::read_to_string(&log).is_ok_and(|text| expected.iter().all(|line| text.lines().any(|l| l == *line)))
+    })?;
+    agent.process().wait_for_line("/bin/sh master took longer than 200ms, and was killed", SOON)?;
+    agent.stop()
+}
+
+/// One apiserver of a single node, so that a stand-in is used where none else is.
+#[test]
+fn the_agent_of_a_node_alone_becomes_master() -> Result<()> {
+    let stage = Stage::new()?;
+    let _apiserver = Apiserver::start(stage.lab.node(1))?;
+    let start = Instant::now();
+    let mut agent = stage.attach(1, "")?;
+    let master = agent.process().wait_for_line_after(start, "backup -> master: no master was heard", SOON)?;
+    ensure!(master > start);
+    stage.serves()?;
+    agent.stop().context("stop")
+}
