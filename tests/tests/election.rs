@@ -120,7 +120,7 @@ fn a_planned_stop_hands_the_vips_over() -> Result<()> {
 fn a_better_node_takes_over_if_it_is_told_to() -> Result<()> {
     let stage = Stage::new()?;
     let settings = "preempt = true\npreempt_delay = \"500ms\"";
-    let mut agents = vec![stage.attach(2, settings)?, stage.attach(3, settings)?];
+    let mut agents = [stage.attach(2, settings)?, stage.attach(3, settings)?];
     stage.holder_is(2)?;
     let first = stage.attach(1, settings)?;
     stage.holder_is(1)?;
@@ -211,8 +211,7 @@ fn a_master_without_a_data_path_gives_up_and_one_without_backends_does_not() -> 
 /// Takes the XDP program off as `bpftool link detach` would.
 fn detach_xdp(pins: &str) -> Result<()> {
     let link = aya::programs::links::PinnedLink::from_pin(format!("{pins}/xdp"))?;
-    let link: aya::programs::links::FdLink = link.unpin()?.into();
-    drop(link);
+    drop(link.unpin()?);
     Ok(())
 }
 

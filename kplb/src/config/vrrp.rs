@@ -78,7 +78,7 @@ impl VrrpConfig {
         let is_like = |other: &&IpAddr| other.is_ipv4() == address.is_ipv4();
         let addresses = vips.iter().filter(is_like).copied().collect();
         let peers: Vec<IpAddr> = self.peers.iter().filter(is_like).copied().collect();
-        let place = peers.iter().rev().position(|peer| is_own(peer)).unwrap_or(0);
+        let place = peers.iter().rev().position(&is_own).unwrap_or(0);
         let place = u8::try_from(place).unwrap_or(u8::MAX).saturating_mul(PRIORITY_STEP);
         let default_priority = PRIORITY_DEFAULT.saturating_add(place).min(PRIORITY_OWNER - 1);
         Settings {
