@@ -12,13 +12,18 @@ use crate::{
 };
 
 /// Programs of Debian packages, and what they are for.
-const PROGRAMS: [(&str, &str, &str); 5] = [
+const PROGRAMS: [(&str, &str, &str); 7] = [
     ("cc", "build-essential", "links Rust programs and compiles the C in crates"),
     ("ip", "iproute2", "builds the lab"),
     ("ethtool", "ethtool", "switches the lab's checksum offload off"),
     ("curl", "curl", "is the demo's client"),
     ("setpriv", "util-linux", "runs kplb without privileges in a test"),
+    ("keepalived", "keepalived", "is the other VRRP router in tests; its service is not started"),
+    ("tshark", "tshark", "decodes what tests have captured"),
 ];
+
+/// Installs packages and neither starts nor enables a service of theirs, as `apt-get install` would.
+const INSTALL_PACKAGES: &str = "sh xtask/install-packages.sh";
 
 /// Components of the toolchain that builds the BPF programs, with the folder or program that shows each.
 const NIGHTLY_COMPONENTS: [&str; 3] = ["rust-src", "rustfmt", "clippy"];
@@ -70,7 +75,7 @@ enum Apt {
 /// Something to do.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Step {
-    /// `apt-get install` of these packages.
+    /// These Debian packages.
     Packages(Vec<String>),
     /// The nightly toolchain.
     Nightly,
@@ -162,13 +167,7 @@ fn describe(step: &Step) -> String {
 /// The commands of a step.
 fn commands(step: &Step) -> Vec<Command> {
     match step {
-        Step::Packages(packages) => {
-            // None of these packages has a service, so nothing is started by installing them.
-            let install = Command::new("apt-get install --yes --no-install-recommends").args(packages);
-            [Command::new("apt-get update"), install]
-                .map(|command| command.env("DEBIAN_FRONTEND", "noninteractive"))
-                .to_vec()
-        }
+        Step::Packages(packages) => vec![Command::new(INSTALL_PACKAGES).args(packages)],
         Step::Nightly => vec![Command::new("rustup toolchain install nightly --profile minimal")],
         Step::NightlyComponents(components) => {
             vec![Command::new("rustup component add --toolchain nightly").args(components.iter().copied())]
@@ -335,7 +334,7 @@ mod tests {
         for (apt, words) in [(Apt::NoRoot, "takes root"), (Apt::Absent, "not Debian or Ubuntu")] {
             let error = carry_out(&step, apt).expect_err("nothing was installed").to_string();
             assert!(error.contains(words), "{error}");
-            assert!(error.contains("apt-get install --yes --no-install-recommends curl"), "{error}");
+            assert!(error.contains(&format!("{INSTALL_PACKAGES} curl")), "{error}");
         }
     }
 
