@@ -5,6 +5,7 @@ pub mod poll;
 pub mod process;
 
 pub mod lab;
+pub mod packet_socket;
 
 pub mod frames;
 pub mod testbed;

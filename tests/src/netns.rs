@@ -131,17 +131,22 @@ impl Namespace {
 
     /// Runs a closure on a thread that has entered the namespace. A panic in it goes on in the caller.
     pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
-        let enter = || -> nix::Result<()> {
-            // Threads share their root and working directory, and such a thread may not change its mounts.
-            unshare(CloneFlags::CLONE_FS)?;
-            setns(&self.mounts, CloneFlags::CLONE_NEWNS)?;
-            setns(&self.network, CloneFlags::CLONE_NEWNET)
-        };
         let run = || {
-            enter().expect("the descriptors are namespaces, and creating them took the same privilege");
+            enter(&self.network, &self.mounts).expect(ENTERS);
             f()
         };
         thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    }
+
+    /// Starts a thread in the namespace for what goes on beside a test. It keeps the network for as long as it runs.
+    pub fn thread<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Result<thread::JoinHandle<T>> {
+        let (network, mounts) = (self.network.try_clone()?, self.mounts.try_clone()?);
+        let run = move || {
+            enter(&network, &mounts).expect(ENTERS);
+            drop((network, mounts));
+            f()
+        };
+        thread::Builder::new().name(format!("in {}", self.name)).spawn(run).context("start a thread in a namespace")
     }
 
     /// Runs a future to its end inside the namespace, on a current-thread runtime of its own.
@@ -164,6 +169,17 @@ impl Drop for Namespace {
             let _ = keeper.join();
         }
     }
+}
+
+/// Why [`enter`] does not fail.
+const ENTERS: &str = "the descriptors are namespaces, and creating them took the same privilege";
+
+/// Moves the calling thread, which must be a fresh one, into the namespaces.
+fn enter(network: &OwnedFd, mounts: &OwnedFd) -> nix::Result<()> {
+    // Threads share their root and working directory, and such a thread may not change its mounts.
+    unshare(CloneFlags::CLONE_FS)?;
+    setns(mounts, CloneFlags::CLONE_NEWNS)?;
+    setns(network, CloneFlags::CLONE_NEWNET)
 }
 
 fn descriptor_path(descriptor: &OwnedFd) -> PathBuf {

@@ -1,6 +1,7 @@
 //! A program that runs in a namespace of the lab while a test looks at what it says.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Read},
     os::unix::process::ExitStatusExt as _,
     path::PathBuf,
@@ -122,6 +123,11 @@ impl Process {
         Ok(status)
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Asks it to stop (`SIGTERM`) and waits for the end.
     pub fn terminate(&mut self, deadline: Duration) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
@@ -175,6 +181,26 @@ fn read_lines(stream: impl Read + Send + 'static, log: &Arc<Log>) -> thread::Joi
         log.lock().n_closed += 1;
         log.changed.notify_all();
     })
+}
+
+/// The processes that `parent` has started and not yet waited for, oldest first.
+///
+/// # Errors
+/// If `/proc` cannot be read.
+pub fn children(parent: u32) -> Result<Vec<u32>> {
+    let mut children = Vec::new();
+    for entry in fs::read_dir("/proc").context("list processes")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // One that has ended in the meantime is nobody's child.
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        // `pid (name) state parent`, and a name may contain anything, parentheses too (proc_pid_stat(5)).
+        let fields = stat.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
+        if fields.split_whitespace().nth(1) == Some(&parent.to_string()) {
+            children.push(pid);
+        }
+    }
+    children.sort_unstable();
+    Ok(children)
 }
 
 /// The path of a program of this workspace, built next to the running one. The environment variable `KPLB_BIN` names

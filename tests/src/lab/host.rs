@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
 
 use crate::netns::Namespace;
 
@@ -110,6 +111,13 @@ impl Host {
         self.mac().map(|byte| format!("{byte:02x}")).join(":")
     }
 
+    /// Whether `eth0` has this address.
+    pub fn has_address(&self, address: IpAddr) -> Result<bool> {
+        let entries = self.namespace.run(|| getifaddrs().map(Iterator::collect::<Vec<_>>))?;
+        let of_eth0 = entries.iter().filter(|entry| entry.interface_name == "eth0");
+        Ok(of_eth0.filter_map(|entry| entry.address.as_ref()).any(|other| ip_address(other) == Some(address)))
+    }
+
     /// Takes `eth0` up or down. It keeps its addresses.
     pub fn set_link(&self, state: LinkState) -> Result<()> {
         self.namespace.ip(&format!("link set eth0 {}", state.as_str()))
@@ -161,6 +169,11 @@ impl LinkState {
             Self::Down => "down",
         }
     }
+}
+
+fn ip_address(address: &SockaddrStorage) -> Option<IpAddr> {
+    let ipv4 = address.as_sockaddr_in().map(|address| address.ip().into());
+    ipv4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().into()))
 }
 
 /// A number whose hexadecimal digits are the decimal digits of `number`.
