@@ -19,6 +19,9 @@ pub mod apiserver;
 pub mod client;
 pub mod cluster;
 
+pub mod banner;
+pub mod vip_client;
+
 pub mod failure;
 
 pub mod authority;
