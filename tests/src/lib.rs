@@ -22,6 +22,9 @@ pub mod cluster;
 pub mod banner;
 pub mod vip_client;
 
+pub mod capture;
+pub mod who_has;
+
 pub mod failure;
 
 pub mod authority;
