@@ -25,6 +25,8 @@ pub mod vip_client;
 pub mod capture;
 pub mod who_has;
 
+pub mod keepalived;
+
 pub mod failure;
 
 pub mod authority;
