@@ -27,6 +27,8 @@ pub mod who_has;
 
 pub mod keepalived;
 
+pub mod figure;
+
 pub mod failure;
 
 pub mod authority;

@@ -1,11 +1,13 @@
 //! `cargo xtask bench failover`: what clients notice of backends that fail, several rounds of each failure.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use comfy_table::{CellAlignment, Table, presets};
-use kplb_tests::failure::{Figure, Value, cases};
+use kplb_tests::{
+    failure::cases,
+    figure::{self, Figure},
+};
 
 /// Measures failovers.
 #[derive(Parser)]
@@ -49,32 +51,8 @@ fn main() -> Result<()> {
     }
     println!("{rounds} rounds");
     for ((name, _), figures) in cases.iter().zip(figures) {
-        println!("\nA backend fails: {name}\n{}", table(figures.into_values()));
+        let rows = figures.values().map(|rounds| (rounds[0].name.to_owned(), rounds.as_slice()));
+        println!("\nA backend fails: {name}\n{}", figure::table(rows));
     }
     Ok(())
-}
-
-fn table(figures: impl Iterator<Item = Vec<Figure>>) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header(["", "median", "worst", "to reach"]);
-    for rounds in figures {
-        let mut values: Vec<Value> = rounds.iter().map(|figure| figure.value).collect();
-        values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
-        let (median, worst) = (values[values.len() / 2], values[values.len() - 1]);
-        let mut reach = String::new();
-        if let Some(value) = rounds[0].reach {
-            let _ = write!(reach, "<= {value}");
-            if worst > value {
-                reach += if median > value { " (missed)" } else { " (worst missed)" };
-            }
-        }
-        table.add_row([rounds[0].name.to_owned(), median.to_string(), worst.to_string(), reach]);
-    }
-    for column in 1..4 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
 }

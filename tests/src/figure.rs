@@ -1,0 +1,104 @@
+//! What benchmarks measure, and the table of it.
+
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use comfy_table::{CellAlignment, Table, presets};
+
+/// Something that was measured.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    /// What it is.
+    pub name: &'static str,
+    /// How much.
+    pub value: Value,
+    /// What it should not exceed, if anything.
+    pub reach: Option<Value>,
+}
+
+/// A measured value.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub enum Value {
+    /// A time.
+    Time(Duration),
+    /// A number of things.
+    Count(usize),
+}
+
+impl Figure {
+    pub(crate) fn time(name: &'static str, value: Duration) -> Self {
+        Self { name, value: Value::Time(value), reach: None }
+    }
+
+    pub(crate) fn count(name: &'static str, value: usize) -> Self {
+        Self { name, value: Value::Count(value), reach: None }
+    }
+
+    /// Makes sure that what must never happen has not happened: a number is not a matter of the machine's speed.
+    ///
+    /// # Errors
+    /// If it has.
+    pub fn check(&self) -> Result<()> {
+        let Self { name, value, reach } = self;
+        if let (Value::Count(n), Some(Value::Count(reach))) = (value, reach) {
+            ensure!(n <= reach, "{name}: {n}, and not at most {reach}");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn within(self, reach: Duration) -> Self {
+        Self { reach: Some(Value::Time(reach)), ..self }
+    }
+
+    pub(crate) fn at_most(self, reach: usize) -> Self {
+        Self { reach: Some(Value::Count(reach)), ..self }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(n) => write!(f, "{n}"),
+            Self::Time(time) if *time < Duration::from_secs(1) => write!(f, "{:.1} ms", time.as_secs_f64() * 1000.0),
+            Self::Time(time) => write!(f, "{:.2} s", time.as_secs_f64()),
+        }
+    }
+}
+
+/// A row for each name, with the median and the worst of what was measured in every round.
+///
+/// # Panics
+/// If there was no round.
+pub fn table<'a>(rows: impl IntoIterator<Item = (String, &'a [Figure])>) -> Table {
+    let rows: Vec<_> = rows.into_iter().collect();
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    let mut header = vec!["", "median", "worst"];
+    if rows.iter().any(|(_, rounds)| rounds[0].reach.is_some()) {
+        header.push("to reach");
+    }
+    let n_columns = header.len();
+    table.set_header(header);
+    for (name, rounds) in rows {
+        let mut values: Vec<Value> = rounds.iter().map(|figure| figure.value).collect();
+        values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+        let (median, worst) = (values[values.len() / 2], values[values.len() - 1]);
+        let mut reach = String::new();
+        if let Some(value) = rounds[0].reach {
+            let _ = write!(reach, "<= {value}");
+            if worst > value {
+                reach += if median > value { " (missed)" } else { " (worst missed)" };
+            }
+        }
+        table.add_row([name, median.to_string(), worst.to_string(), reach].into_iter().take(n_columns));
+    }
+    for column in 1..n_columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
