@@ -31,6 +31,8 @@ pub mod figure;
 
 pub mod failure;
 
+pub mod failover;
+
 pub mod authority;
 pub mod backend;
 

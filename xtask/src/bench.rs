@@ -16,6 +16,8 @@ pub enum Subject {
     Datapath,
     /// What clients notice of backends that fail.
     Failover,
+    /// How long clients are without a VIP whose holder stops, dies or is cut off.
+    Vip,
 }
 
 /// Sets up, builds, and becomes the benchmark.
@@ -24,6 +26,7 @@ pub fn run(subject: Subject, arguments: &[String]) -> Result<()> {
     let name = match subject {
         Subject::Datapath => "bench-datapath",
         Subject::Failover => "bench-failover",
+        Subject::Vip => "bench-vip",
     };
     let benchmark = built::program(name, Profile::Release)?;
     root::exec(Command::of(&benchmark).args(arguments))
