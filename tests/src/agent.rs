@@ -34,6 +34,11 @@ impl<'a> Agent<'a> {
         Ok(Self { host, process: Process::spawn(host.namespace(), "kplb attach", command)? })
     }
 
+    /// Where it runs.
+    pub fn host(&self) -> &'a Host {
+        self.host
+    }
+
     /// The process: signals, its end, what it wrote.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

@@ -78,6 +78,11 @@ impl Member {
         }
     }
 
+    /// Whether nothing is left to do.
+    pub(super) fn is_over(&self) -> bool {
+        self.router.state() == State::Initialize
+    }
+
     /// When it must have its turn.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.router.deadline().into_iter().chain(self.announcements.next()).min()
@@ -185,9 +190,10 @@ impl Member {
     }
 
     fn send(&mut self, priority: u8, means: &mut Means<'_>) {
-        // No longer than the others wait: when they take over, nobody is told any more that the VIPs are here.
-        let lease = (priority != PRIORITY_RELEASE).then(|| timers::patience(self.router.settings().interval));
-        self.set_lease(lease, means);
+        if priority != PRIORITY_RELEASE {
+            // No longer than the others wait: when they take over, nobody is told any more that the VIPs are here.
+            self.set_lease(Some(timers::patience(self.router.settings().interval)), means);
+        }
         let settings = self.router.settings();
         let advert = Advert::new(settings, priority);
         for destination in self.wire.destinations() {

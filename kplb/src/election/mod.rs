@@ -128,7 +128,8 @@ pub enum Notice {
     },
 }
 
-/// The daemon's end of the election. Dropped, it gives up the VIPs, tells the others so, and waits until that is done.
+/// The daemon's end of the election. Dropped, it gives up the VIPs, tells the others so, and waits until one of
+/// them has taken over, or none has in time.
 pub struct Election {
     orders: mpsc::Sender<Order>,
     waker: Arc<EventFd>,
@@ -182,6 +183,7 @@ impl Election {
             heartbeat: Arc::clone(&heartbeat),
             notices: tell,
             is_stuck: false,
+            is_ending: false,
             away: away(),
             delay: Delay::default(),
         };
@@ -274,6 +276,7 @@ struct Worker {
     heartbeat: Arc<AtomicU64>,
     notices: tokio_mpsc::UnboundedSender<Notice>,
     is_stuck: bool,
+    is_ending: bool,
     /// By how much the machine was suspended so far.
     away: Duration,
     delay: Delay,
@@ -287,9 +290,11 @@ impl Worker {
             self.each(|member, means| member.turn(means));
             self.watch_daemon();
             while let Ok(order) = self.orders.try_recv() {
-                if self.obey(order) {
-                    return;
-                }
+                self.obey(order);
+            }
+            // Masters stay until there is another.
+            if self.is_ending && self.members.iter().all(Member::is_over) {
+                return;
             }
         }
     }
@@ -326,7 +331,8 @@ impl Worker {
     fn watch_daemon(&mut self) {
         let beat = self.heartbeat.load(Ordering::Relaxed);
         let is_stuck = Duration::from_nanos(monotonic_now_ns().saturating_sub(beat)) > STUCK;
-        if is_stuck == self.is_stuck {
+        // A daemon that waits for the end does not beat.
+        if is_stuck == self.is_stuck || self.is_ending {
             return;
         }
         self.is_stuck = is_stuck;
@@ -335,8 +341,7 @@ impl Worker {
         self.each(|member, means| member.handle(input, means));
     }
 
-    /// Returns whether this is the end.
-    fn obey(&mut self, order: Order) -> bool {
+    fn obey(&mut self, order: Order) {
         match order {
             Order::Begin => self.each(|member, means| member.handle(Input::Start, means)),
             Order::Raise(fault) => self.each(|member, means| member.handle(Input::FaultRaised(fault), means)),
@@ -351,11 +356,10 @@ impl Worker {
                 let _ = reply.send(self.report());
             }
             Order::Stop => {
+                self.is_ending = true;
                 self.each(|member, means| member.handle(Input::Stop, means));
-                return true;
             }
         }
-        false
     }
 
     fn report(&self) -> ElectionReport {

@@ -26,6 +26,13 @@ pub fn master_down(version: Version, priority: u8, master_interval: Duration) ->
     MISSED * master_interval + skew(version, priority, master_interval)
 }
 
+/// How long a master that gives up waits for a successor: by then the backup of the lowest priority has taken over, and
+/// said so, if there is one.
+pub fn succession(version: Version, interval: Duration) -> Duration {
+    let slowest = skew(version, 1, interval);
+    slowest + slowest / 8
+}
+
 /// How long a master may be silent while no backup, whatever its priority, can have taken over.
 pub fn patience(interval: Duration) -> Duration {
     MISSED * interval
@@ -57,6 +64,17 @@ mod tests {
     fn a_dead_master_is_replaced_in_about_a_second() {
         assert_eq!(master_down(Version::V3, 100, INTERVAL_DEFAULT).as_millis(), 902);
         assert!(master_down(Version::V3, 1, INTERVAL_DEFAULT) <= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn every_backup_can_succeed_in_time() {
+        for version in [Version::V2, Version::V3] {
+            for interval in [Duration::from_millis(10), Duration::from_secs(1)] {
+                let succession = succession(version, interval);
+                assert!((1..=254).all(|priority| skew(version, priority, interval) < succession));
+                assert!(version == Version::V2 || succession < patience(interval));
+            }
+        }
     }
 
     #[test]

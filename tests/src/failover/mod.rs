@@ -71,7 +71,10 @@ pub fn measure(program: Program, event: Event, interval: Duration) -> Result<Vec
     let lab = Lab::new(LabOptions { nodes: 2, clients: 2 })?;
     let vip = VIPS[0];
     let _servers = lab.nodes().iter().map(|node| Banner::start(node, PORT)).collect::<Result<Vec<_>>>()?;
-    let start = |node, priority| program.start(&lab, node, &Settings { vip, priority, interval, peers: Vec::new() });
+    // The one that is still there afterwards: it is the VIP that is to be measured, not the health of backends.
+    let backend = SocketAddr::from((lab.node(2).ipv4(), PORT));
+    let start =
+        |node, priority| program.start(&lab, node, &Settings { vip, backend, priority, interval, peers: Vec::new() });
     let [holder, other] = [start(1, 200)?, start(2, 100)?];
     let election = PATIENCE + 4 * interval;
     wait_until_only(&*holder, &*other, vip, election)?;

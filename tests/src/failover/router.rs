@@ -1,11 +1,16 @@
 //! A program that takes part in the election of a VIP's holder: keepalived, and what is measured next to it.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::{
+    agent::Agent,
+    cluster,
     keepalived::{Keepalived, Options, Transport},
     lab::{Host, Lab},
 };
@@ -13,6 +18,8 @@ use crate::{
 /// The programs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Program {
+    /// kplb, balancing.
+    Kplb,
     /// keepalived, as it is packaged.
     Keepalived,
 }
@@ -22,6 +29,8 @@ pub enum Program {
 pub struct Settings {
     /// The VIP.
     pub vip: IpAddr,
+    /// A server that a balancer is to give connections to, at this port of the VIP as well.
+    pub backend: SocketAddr,
     /// The higher one gets the VIP.
     pub priority: u8,
     /// Time between adverts.
@@ -58,11 +67,12 @@ pub trait Router: Send {
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Keepalived];
+    pub const ALL: [Self; 2] = [Self::Kplb, Self::Keepalived];
 
     /// What it is called.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Kplb => "kplb",
             Self::Keepalived => "keepalived",
         }
     }
@@ -72,14 +82,39 @@ impl Program {
     /// # Errors
     /// If it does not start.
     pub fn start<'l>(self, lab: &'l Lab, node: usize, settings: &Settings) -> Result<Box<dyn Router + 'l>> {
-        let Settings { vip, priority, interval, peers } = settings.clone();
+        let Settings { vip, backend, priority, interval, peers } = settings.clone();
         match self {
+            Self::Kplb => {
+                let peers: Vec<String> = peers.iter().map(|peer| format!("\"{peer}\"")).collect();
+                let vip = SocketAddr::from((vip, backend.port()));
+                let text = format!(
+                    "[vrrp]\npriority = {priority}\ninterval = \"{}ms\"\npeers = [{}]\npreempt = true\n\
+                     [[service]]\nvip = \"{vip}\"\ncheck.type = \"tcp\"\n[[service.backend]]\naddress = \"{backend}\"\n",
+                    interval.as_millis(),
+                    peers.join(", ")
+                );
+                Ok(Box::new(cluster::start_agent(lab.node(node), &text, "native")?))
+            }
             Self::Keepalived => {
                 let transport = if peers.is_empty() { Transport::Multicast } else { Transport::Unicast(peers) };
                 let options = Options { interval, transport, ..Options::new(priority, [vip]) };
                 Ok(Box::new(Keepalived::start(lab.node(node), &options)?))
             }
         }
+    }
+}
+
+impl Router for Agent<'_> {
+    fn host(&self) -> &Host {
+        Agent::host(self)
+    }
+
+    fn stop(self: Box<Self>) -> Result<()> {
+        Agent::stop(*self)
+    }
+
+    fn kill(mut self: Box<Self>) -> Result<()> {
+        self.process().kill()
     }
 }
 

@@ -16,6 +16,13 @@
 //! - [`Router::handle`] an [`Input::Timer`] no later than at [`Router::deadline`], and take the actions in their order.
 //! - Read `now` after the wait, not before.
 //!
+//! # Giving up
+//!
+//! The RFCs have a master that is shut down send an advert of priority 0 and go, and leave the VIPs to nobody until the
+//! next one's skew time has passed. Here it *stays until the next one is heard*, or the last one that there can be must
+//! have spoken: clients notice nothing of it but the move itself. To all others it looks like the RFCs' behaviour, for a
+//! router that has given up sends no adverts. A fault leaves no choice: the VIPs go at once.
+//!
 //! # Being held up
 //!
 //! A process that did not run (stopped, starved, its machine suspended) knows neither what the others did nor that it
@@ -74,6 +81,11 @@ enum Phase {
         /// When the last advert was sent.
         sent: Instant,
     },
+    /// Still master, until another one is.
+    Leaving {
+        /// When there is none.
+        timer: Instant,
+    },
 }
 
 /// One virtual router.
@@ -111,7 +123,7 @@ impl Router {
         match self.phase {
             Phase::Initialize => State::Initialize,
             Phase::Backup { .. } => State::Backup,
-            Phase::Master { .. } => State::Master,
+            Phase::Master { .. } | Phase::Leaving { .. } => State::Master,
         }
     }
 
@@ -129,7 +141,7 @@ impl Router {
     pub const fn heard(&self) -> Option<Heard> {
         match self.phase {
             Phase::Backup { heard, .. } => heard,
-            Phase::Initialize | Phase::Master { .. } => None,
+            Phase::Initialize | Phase::Master { .. } | Phase::Leaving { .. } => None,
         }
     }
 
@@ -138,7 +150,7 @@ impl Router {
         match self.phase {
             Phase::Initialize => None,
             Phase::Backup { timer, master_interval, awake, .. } => Some(timer.min(awake + master_interval)),
-            Phase::Master { timer, .. } => Some(timer),
+            Phase::Master { timer, .. } | Phase::Leaving { timer } => Some(timer),
         }
     }
 
@@ -169,6 +181,8 @@ impl Router {
         if self.is_started {
             return;
         }
+        // It was about to go.
+        self.enter_initialize(Reason::Stopped, now, actions);
         self.is_started = true;
         self.deaf_until = Some(now + self.settings.startup_delay);
         if self.faults.is_empty() {
@@ -178,7 +192,16 @@ impl Router {
 
     fn stop(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.is_started = false;
-        self.enter_initialize(Reason::Stopped, now, actions);
+        match self.phase {
+            Phase::Initialize | Phase::Leaving { .. } => {}
+            Phase::Backup { .. } => self.enter_initialize(Reason::Stopped, now, actions),
+            // Section 6.4.3, Shutdown, "Send an ADVERTISEMENT with Priority = 0"; see "Giving up".
+            Phase::Master { .. } => {
+                let Settings { version, interval, .. } = self.settings;
+                actions.push(Action::Send { priority: PRIORITY_RELEASE });
+                self.phase = Phase::Leaving { timer: now + timers::succession(version, interval) };
+            }
+        }
     }
 
     fn raise(&mut self, fault: Fault, now: Instant, actions: &mut Vec<Action>) {
@@ -206,13 +229,14 @@ impl Router {
         }
     }
 
-    /// Sections 6.4.2 and 6.4.3, Shutdown: a master says so by an advert of priority 0. A fault has the same effect.
+    /// Section 6.4.2, Shutdown. A fault has the same effect; a master says so by an advert of priority 0 (section 6.4.3).
     fn enter_initialize(&mut self, reason: Reason, now: Instant, actions: &mut Vec<Action>) {
         match self.phase {
             Phase::Initialize => return,
             Phase::Backup { .. } => {}
             // Said before the VIPs are gone: the next one waits for its skew time anyway.
             Phase::Master { .. } => actions.extend([Action::Send { priority: PRIORITY_RELEASE }, Action::Release]),
+            Phase::Leaving { .. } => actions.push(Action::Release),
         }
         self.change(Phase::Initialize, reason, now, actions);
     }
@@ -223,6 +247,8 @@ impl Router {
             Phase::Initialize => {}
             Phase::Backup { .. } => self.hear_as_backup(heard, now),
             Phase::Master { .. } => self.hear_as_master(heard, now, actions),
+            Phase::Leaving { .. } if heard.priority == PRIORITY_RELEASE => {}
+            Phase::Leaving { .. } => self.enter_initialize(Reason::Stopped, now, actions),
         }
     }
 
@@ -304,7 +330,8 @@ impl Router {
                     self.enter_master(self.reason_to_claim(), now, actions);
                 }
             }
-            Phase::Initialize | Phase::Master { .. } => {}
+            Phase::Leaving { timer } if now >= timer => self.enter_initialize(Reason::Stopped, now, actions),
+            Phase::Initialize | Phase::Master { .. } | Phase::Leaving { .. } => {}
         }
     }
 

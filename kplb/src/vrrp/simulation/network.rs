@@ -9,7 +9,7 @@ use std::{
 use fastrand::Rng;
 
 use super::super::{
-    fsm::{Action, Fault, Heard, Input, Router},
+    fsm::{Action, Fault, Heard, Input, Router, State},
     packet::Advert,
     receive::{Header, decode},
     settings::Settings,
@@ -29,6 +29,8 @@ pub(super) struct Node {
     pub(super) router: Router,
     pub(super) is_running: bool,
     is_frozen: bool,
+    /// It was told to stop, and ends when nothing is left to do.
+    is_leaving: bool,
     /// What waits in its socket while it is frozen.
     inbox: VecDeque<Packet>,
     /// Which of the segment's parts it is in.
@@ -72,6 +74,7 @@ impl Network {
             is_frozen: false,
             inbox: VecDeque::new(),
             part: 0,
+            is_leaving: false,
             holds_vips: false,
         };
         Self {
@@ -113,7 +116,11 @@ impl Network {
                 Action::Reannounce { .. } | Action::Relisten { .. } | Action::Report(_) => {}
             }
         }
-        if let Some(deadline) = self.nodes[node].router.deadline() {
+        let Node { router, is_running, is_leaving, .. } = &mut self.nodes[node];
+        if *is_leaving && router.state() == State::Initialize {
+            *is_running = false;
+        }
+        if let Some(deadline) = router.deadline() {
             self.push(deadline, Event::Wake { node });
         }
         self.watch();
@@ -189,9 +196,9 @@ impl Network {
 
     pub(super) fn boot(&mut self, node: usize) {
         let settings = self.nodes[node].settings.clone();
-        let Node { router, is_running, is_frozen, inbox, .. } = &mut self.nodes[node];
+        let Node { router, is_running, is_frozen, is_leaving, inbox, .. } = &mut self.nodes[node];
         *router = Router::new(settings);
-        (*is_running, *is_frozen) = (true, false);
+        (*is_running, *is_frozen, *is_leaving) = (true, false, false);
         inbox.clear();
         self.handle(node, Input::Start);
     }
@@ -203,8 +210,8 @@ impl Network {
     }
 
     pub(super) fn stop(&mut self, node: usize) {
+        self.nodes[node].is_leaving = true;
         self.handle(node, Input::Stop);
-        self.kill(node);
     }
 
     pub(super) fn freeze(&mut self, node: usize) {
@@ -231,8 +238,10 @@ impl Network {
         self.watch();
     }
 
+    /// Those that run, and are not about to end.
     pub(super) fn running(&self) -> Vec<usize> {
-        (0..self.nodes.len()).filter(|node| self.nodes[*node].is_running).collect()
+        let stays = |node: &usize| self.nodes[*node].is_running && !self.nodes[*node].is_leaving;
+        (0..self.nodes.len()).filter(stays).collect()
     }
 
     pub(super) fn holders(&self) -> Vec<usize> {
@@ -276,7 +285,7 @@ impl Network {
     pub(super) fn heal(&mut self) {
         self.loss = 0;
         self.divide(1);
-        for node in self.running() {
+        for node in (0..self.nodes.len()).filter(|node| self.nodes[*node].is_running).collect::<Vec<_>>() {
             let has_received = self.random.bool();
             self.thaw(node, has_received);
             self.handle(node, Input::FaultCleared(Fault::LinkDown));

@@ -2,14 +2,51 @@
 
 use super::*;
 
+const STOPPED: Action = report(State::Master, State::Initialize, Reason::Stopped);
+
 #[test]
-fn at_shutdown_it_gives_up_and_then_releases() {
+fn at_shutdown_it_gives_up_and_stays_until_another_is_heard() {
     let mut run = Run::master(settings(100));
-    assert_eq!(
-        run.handle(Input::Stop),
-        [Action::Send { priority: 0 }, Action::Release, report(State::Master, State::Initialize, Reason::Stopped),]
-    );
+    assert_eq!(run.handle(Input::Stop), [Action::Send { priority: 0 }]);
+    assert_eq!(run.router.state(), State::Master);
+    assert_eq!(run.handle(Input::Stop), []);
+    run.wait(millis(100));
+    // One that gives up as well is no successor, and it sends no advert, as a master would.
+    assert_eq!(run.hear(1, 0), []);
+    assert_eq!(run.hear(1, 50), [Action::Release, STOPPED]);
     assert_eq!(run.router.deadline(), None);
+}
+
+#[test]
+fn at_shutdown_it_goes_without_a_successor_when_none_can_come_any_more() {
+    for settings in [settings(100), v2(100)] {
+        let succession = timers::succession(settings.version, settings.interval);
+        let mut run = Run::master(settings);
+        run.handle(Input::Stop);
+        assert_eq!(run.left(), succession);
+        assert_eq!(run.expire(), [Action::Release, STOPPED]);
+    }
+}
+
+#[test]
+fn a_fault_at_shutdown_leaves_no_time() {
+    let mut run = Run::master(settings(100));
+    run.handle(Input::Stop);
+    let fault = Reason::Fault(Fault::LinkDown);
+    assert_eq!(
+        run.handle(Input::FaultRaised(Fault::LinkDown)),
+        [Action::Release, report(State::Master, State::Initialize, fault)]
+    );
+}
+
+#[test]
+fn one_that_was_about_to_go_can_start_again() {
+    let mut run = Run::master(settings(100));
+    run.handle(Input::Stop);
+    assert_eq!(
+        run.handle(Input::Start),
+        [Action::Release, STOPPED, report(State::Initialize, State::Backup, Reason::Started)]
+    );
 }
 
 #[test]

@@ -109,7 +109,7 @@ impl Run {
     fn timer(&self) -> Instant {
         match self.router.phase {
             Phase::Initialize => panic!("no timer"),
-            Phase::Backup { timer, .. } | Phase::Master { timer, .. } => timer,
+            Phase::Backup { timer, .. } | Phase::Master { timer, .. } | Phase::Leaving { timer } => timer,
         }
     }
 
@@ -210,7 +210,8 @@ proptest! {
                         is_held = false;
                     }
                     Action::Send { priority: 0 } => {
-                        prop_assert_eq!((before.state(), router.state()), (State::Master, State::Initialize));
+                        let is_leaving = matches!(router.phase, Phase::Leaving { .. } | Phase::Initialize);
+                        prop_assert!(is_leaving && matches!(before.phase, Phase::Master { .. }), "{:?}", before);
                     }
                     Action::Send { priority } => {
                         prop_assert_eq!((router.state(), *priority), (State::Master, settings.priority));
