@@ -10,7 +10,11 @@ pub enum SweepMode {
     /// Nothing.
     Count = 0,
     /// Ends the established TCP flows whose backend is not serving, and hands them out as [`Orphan`]s.
-    End = 1,
+    EndOrphans = 1,
+    /// The same with all of IPv4: this node no longer has its VIPs.
+    EndIpv4 = 2,
+    /// The same with all of IPv6.
+    EndIpv6 = 3,
 }
 
 /// What the agent asks of a sweep, and how it went; the one value of `SWEEP`.
@@ -45,7 +49,7 @@ pub struct FlowCount {
 
 const _: () = assert!(size_of::<FlowCount>() == 16);
 
-/// An established TCP flow whose backend is not serving: both ends are to be told. A record of the ring `ORPHANS`.
+/// An established TCP flow that has lost its backend or its VIP: both ends are to be told. A record of the ring `ORPHANS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Orphan {

@@ -75,16 +75,25 @@ unsafe extern "C" fn visit<F: Family>(
             Table::HalfOpen => count.half_open += 1,
         }
     }
-    let ends = walk.sweep.mode == SweepMode::End as u8
-        && walk.table == Table::Flows
-        && key.protocol == u32::from(TCP)
-        && !is_closing
-        && !maps::backend(flow.backend).is_some_and(|backend| backend.is_serving());
-    if ends && !end::<F>(key, flow) {
+    let is_established = walk.table == Table::Flows && key.protocol == u32::from(TCP) && !is_closing;
+    if is_established && ends::<F>(walk.sweep.mode, flow) && !end::<F>(key, flow) {
         walk.sweep.is_cut_short = 1;
         return 1;
     }
     0
+}
+
+/// Whether an established flow ends by this sweep.
+#[inline(always)]
+fn ends<F: Family>(mode: u8, flow: &Flow<F::Address>) -> bool {
+    const END_ORPHANS: u8 = SweepMode::EndOrphans as u8;
+    const END_IPV4: u8 = SweepMode::EndIpv4 as u8;
+    const END_IPV6: u8 = SweepMode::EndIpv6 as u8;
+    match (mode, F::Address::VERSION) {
+        (END_ORPHANS, _) => !maps::backend(flow.backend).is_some_and(|backend| backend.is_serving()),
+        (END_IPV4, 4) | (END_IPV6, 6) => true,
+        _ => false,
+    }
 }
 
 /// Hands an established flow out as an orphan, and ends it; says whether there was room.

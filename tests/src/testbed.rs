@@ -22,7 +22,7 @@ use kplb_common::{
     pod,
     report::{Report, Symptom},
     stats::BackendStats,
-    sweep::{FlowCount, Orphan},
+    sweep::{FlowCount, Orphan, SweepMode},
     verdict::{ForwardReason, Verdict},
 };
 
@@ -258,12 +258,12 @@ impl Testbed {
         Ok(total)
     }
 
-    /// Ends the flows of backends that are not serving.
+    /// Ends the established flows that the mode names.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn end_orphans(&mut self) -> Result<Vec<Orphan>> {
-        self.dataplane.end_orphans()
+    pub fn end_flows(&mut self, mode: SweepMode) -> Result<Vec<Orphan>> {
+        self.dataplane.end_flows(mode)
     }
 
     /// Live flows by backend id.

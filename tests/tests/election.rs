@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use kplb_tests::{
     agent::{self, Agent},
     apiserver::Apiserver,
-    client, cluster,
+    client::{self, Connection},
+    cluster,
     lab::{Host, Lab, LabOptions, LinkState},
     poll,
 };
@@ -113,6 +114,30 @@ fn a_planned_stop_hands_the_vips_over() -> Result<()> {
     })?;
     stage.holder_is(2)?;
     stage.serves()
+}
+
+/// Who only waits would wait for ever: no node knows such a connection any more.
+#[test]
+fn idle_connections_through_a_node_that_gives_up_are_reset() -> Result<()> {
+    let stage = Stage::new()?;
+    let _apiservers = cluster::start_apiservers(&stage.lab)?;
+    let mut agents = stage.attach_all("")?;
+    stage.holder_is(1)?;
+    stage.lab.client(1).namespace().block_on(async {
+        let mut watches = Vec::new();
+        for vip in cluster::https() {
+            let mut connection = Connection::open(vip).await?;
+            let mut watch = connection.watch(Duration::from_secs(3600)).await?;
+            watch.next().await?;
+            watches.push((connection, watch));
+        }
+        agents.remove(0).stop()?;
+        for (_, watch) in &mut watches {
+            tokio::time::timeout(SOON, watch.ended()).await.context("a watch goes on")?;
+        }
+        anyhow::Ok(())
+    })?;
+    stage.holder_is(2)
 }
 
 /// With `preempt` it does come back.

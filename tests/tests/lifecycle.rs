@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use kplb_tests::{
     agent::{self, Agent},
     apiserver::Apiserver,
-    client,
+    client::{self, Connection},
     cluster::{self, Persistence},
     lab::{Host, Lab, LabOptions},
     poll,
@@ -34,6 +34,16 @@ fn comes_and_goes_without_a_trace() -> Result<()> {
         agent.stop()?;
         assert_eq!(traces(node)?, Vec::<String>::new());
     }
+
+    // Whose connections go through it is told that they are over.
+    let agent = cluster::start_agent(node, &configuration, "native")?;
+    host.namespace().block_on(async {
+        let mut connection = Connection::open(cluster::https()[0]).await?;
+        let mut watch = connection.watch(Duration::from_secs(3600)).await?;
+        watch.next().await?;
+        agent.stop()?;
+        tokio::time::timeout(SOON, watch.ended()).await.context("the watch goes on")
+    })?;
 
     // Killed, it leaves its programs, which go on.
     let mut agent = cluster::start_agent(node, &configuration, "native")?;

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::logging::{self, LogLevel};
 use crate::{
     bpffs,
-    config::{self, Config},
+    config::{self, Balancers, Config},
     daemon,
     dataplane::ModeChoice,
     run_dir::RunDir,
@@ -21,6 +21,7 @@ Examples:
   kplb attach eth0
   kplb attach eth0 --config ./kplb.toml --mode native
   kplb attach eth0 --vip 198.18.0.100:6443 --backend 198.18.0.11:6443 --backend 198.18.0.12:6443
+  kplb attach eth0 --elect --vip 198.18.0.100:6443 --backend 198.18.0.11:6443 --backend 198.18.0.12:6443
   kplb attach eth0 --vip '[2001:2::100]:6443' --backend '[2001:2::11]:6443'
 
 It runs in the foreground, says `ready` once it forwards, and takes everything away again when it gets SIGTERM or
@@ -33,7 +34,7 @@ pub(super) struct Arguments {
     /// The interface that has clients, backends and VIPs behind it.
     interface: String,
     /// Configuration file [default: /etc/kplb/kplb.toml].
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["vip", "backend"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["vip", "backend", "elect"])]
     config: Option<PathBuf>,
     /// Instead of a file: a TCP service at this VIP and port; an IPv6 VIP in brackets.
     #[arg(long, value_name = "VIP:PORT", requires = "backend")]
@@ -41,6 +42,9 @@ pub(super) struct Arguments {
     /// Instead of a file: a backend of every VIP of its family.
     #[arg(long, value_name = "ADDRESS:PORT", requires = "vip")]
     backend: Vec<String>,
+    /// Instead of a file: every backend's node runs this same command, and they elect the one that holds the VIPs.
+    #[arg(long, requires = "vip")]
+    elect: bool,
     /// Where in the receive path to attach.
     #[arg(long, value_enum, default_value = "auto")]
     mode: Mode,
@@ -84,7 +88,8 @@ pub(super) fn run(arguments: Arguments) -> Result<()> {
 
 fn load(arguments: &Arguments) -> Result<Config> {
     if !arguments.vip.is_empty() {
-        return Ok(Config::from_flags(&arguments.vip, &arguments.backend)?);
+        let balancers = if arguments.elect { Balancers::Backends } else { Balancers::One };
+        return Ok(Config::from_flags(&arguments.vip, &arguments.backend, balancers)?);
     }
     match &arguments.config {
         Some(path) => Ok(config::load(path)?),

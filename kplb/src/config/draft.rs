@@ -2,11 +2,13 @@
 //!
 //! Invariant: what is missing here because it was wrong has been reported.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use kplb_common::service::Persistence;
 
-use super::{FlowsConfig, NodeConfig, OnDown, Place, Problems, Protocol, health::DraftCheck, value, vrrp::DraftVrrp};
+use super::{
+    Balancers, FlowsConfig, NodeConfig, OnDown, Place, Problems, Protocol, health::DraftCheck, value, vrrp::DraftVrrp,
+};
 
 /// A value and where it stands.
 #[derive(Clone)]
@@ -85,7 +87,12 @@ impl Draft {
     }
 
     /// A service for each VIP with all backends of its family.
-    pub(super) fn from_flags(vips: &[impl AsRef<str>], backends: &[impl AsRef<str>], problems: &mut Problems) -> Self {
+    pub(super) fn from_flags(
+        vips: &[impl AsRef<str>],
+        backends: &[impl AsRef<str>],
+        balancers: Balancers,
+        problems: &mut Problems,
+    ) -> Self {
         let tries_service = !vips.is_empty();
         let vips = endpoints("--vip", vips, problems);
         let backends = endpoints("--backend", backends, problems);
@@ -99,6 +106,14 @@ impl Draft {
                 );
             }
         }
+        let vrrp = (balancers == Balancers::Backends).then(|| {
+            let mut seen = BTreeSet::new();
+            let peers = backends.iter().map(|at| At { value: at.value.ip(), place: at.place.clone() });
+            DraftVrrp {
+                peers: peers.filter(|peer| seen.insert(peer.value)).collect(),
+                ..DraftVrrp::new(Place::Flag("--elect".to_owned()))
+            }
+        });
         let services = (vips.into_iter())
             .map(|vip| DraftService {
                 backends: (backends.iter())
@@ -114,7 +129,7 @@ impl Draft {
                 ..DraftService::new(vip.place)
             })
             .collect();
-        Self { services, tries_service, ..Self::new(Place::Flag("--vip".to_owned())) }
+        Self { services, tries_service, vrrp, ..Self::new(Place::Flag("--vip".to_owned())) }
     }
 }
 

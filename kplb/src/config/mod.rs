@@ -113,6 +113,15 @@ pub struct BackendConfig {
     pub check: Option<CheckConfig>,
 }
 
+/// Which nodes run kplb.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Balancers {
+    /// This one.
+    One,
+    /// Those that the backends are on, this one among them: they elect the one that holds the VIPs.
+    Backends,
+}
+
 /// What becomes of established flows when their backend goes down.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OnDown {
@@ -224,14 +233,18 @@ pub fn parse(text: &str, name: &str) -> Result<Config, Problems> {
 }
 
 impl Config {
-    /// The configuration of the flags `--vip` and `--backend`: a TCP service for each VIP, with every backend of the
-    /// VIP's family.
+    /// The configuration of the flags `--vip`, `--backend` and `--elect`: a TCP service for each VIP, with every backend
+    /// of the VIP's family.
     ///
     /// # Errors
     /// With everything that is wrong in the flags.
-    pub fn from_flags(vips: &[impl AsRef<str>], backends: &[impl AsRef<str>]) -> Result<Self, Problems> {
+    pub fn from_flags(
+        vips: &[impl AsRef<str>],
+        backends: &[impl AsRef<str>],
+        balancers: Balancers,
+    ) -> Result<Self, Problems> {
         let mut problems = Problems::new(None);
-        let draft = draft::Draft::from_flags(vips, backends, &mut problems);
+        let draft = draft::Draft::from_flags(vips, backends, balancers, &mut problems);
         let config = check::check(draft, &mut problems);
         problems.or(config)
     }

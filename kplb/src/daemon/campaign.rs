@@ -70,6 +70,11 @@ impl Campaign {
         self.election.notice().await.context("the thread of the election has ended")
     }
 
+    /// Gives up the VIPs, and waits until another node has them, or none has taken them in time.
+    pub(super) fn leave(&mut self) {
+        self.election.leave();
+    }
+
     pub(super) const fn election(&self) -> &Election {
         &self.election
     }

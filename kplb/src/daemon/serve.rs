@@ -3,8 +3,11 @@
 use std::{future, net::IpAddr, ops::ControlFlow, process, slice, sync::Arc, time::Instant};
 
 use anyhow::{Context as _, Result};
-use kplb_common::{net::Mac, report::Symptom};
-use tokio::time::{Interval, sleep_until};
+use kplb_common::{net::Mac, report::Symptom, sweep::SweepMode};
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::{Interval, sleep_until},
+};
 use tracing::{debug, error, info};
 
 use super::{
@@ -64,6 +67,12 @@ pub(super) struct Agent<'a> {
 /// When there is nothing left to serve, or to serve it with. What may pass is logged, and the data path goes on with
 /// what it has.
 pub(super) async fn serve(mut agent: Agent<'_>, signals: &mut Signals) -> Result<()> {
+    let served = follow_events(&mut agent, signals).await;
+    let left = agent.leave().await;
+    served.and(left)
+}
+
+async fn follow_events(agent: &mut Agent<'_>, signals: &mut Signals) -> Result<()> {
     loop {
         let flow = match agent.next_event(signals).await? {
             Event::Changed(changes) => agent.follow(changes).await?,
@@ -83,6 +92,10 @@ pub(super) async fn serve(mut agent: Agent<'_>, signals: &mut Signals) -> Result
         }
     }
 }
+
+/// What ends the flows of each address family, and which family that is.
+const FAMILIES: [(SweepMode, fn(&IpAddr) -> bool); 2] =
+    [(SweepMode::EndIpv4, IpAddr::is_ipv4), (SweepMode::EndIpv6, IpAddr::is_ipv6)];
 
 /// Waits until then; for ever without one. Safe to cancel.
 async fn reached(moment: Option<Instant>) {
@@ -183,17 +196,17 @@ impl Agent<'_> {
         // Now it is true.
         self.backends.log_transitions();
         if has_orphans {
-            self.end_orphans()?;
+            self.end_flows(SweepMode::EndOrphans, "of backends that serve no longer")?;
         }
         Ok(())
     }
 
-    /// Ends the established flows of backends that serve no longer, and tells both ends of each, off this thread.
-    fn end_orphans(&mut self) -> Result<()> {
+    /// Ends established flows, and tells both ends of each, off this thread. `which` of them, is for the log.
+    fn end_flows(&mut self, mode: SweepMode, which: &'static str) -> Result<Option<JoinHandle<()>>> {
         let start = Instant::now();
-        let orphans = self.dataplane.end_orphans()?;
+        let orphans = self.dataplane.end_flows(mode)?;
         if orphans.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let backends = self.applied.backends.iter();
         let route = Route {
@@ -203,15 +216,37 @@ impl Agent<'_> {
                 .collect(),
         };
         let resetter = Arc::clone(&self.resetter);
-        tokio::task::spawn_blocking(move || {
+        Ok(Some(spawn_blocking(move || {
             let Sent { to_clients, to_backends } = resetter.send(&orphans, &route);
             info!(
-                "ended {} flows of backends that serve no longer within {:.1?}: {to_clients} resets to clients, \
-                 {to_backends} to backends",
+                "ended {} flows {which} within {:.1?}: {to_clients} resets to clients, {to_backends} to backends",
                 orphans.len(),
                 start.elapsed()
             );
-        });
+        })))
+    }
+
+    /// This node no longer has these VIPs: who is connected through it would wait for ever.
+    fn end_flows_of(&mut self, vips: &[IpAddr]) -> Result<()> {
+        for (mode, is_of_family) in FAMILIES {
+            if vips.iter().any(is_of_family) {
+                self.end_flows(mode, "of VIPs that another node has")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the VIPs over if there is somebody to take them, and ends the flows that go through this node, since nobody
+    /// will know them any more.
+    async fn leave(&mut self) -> Result<()> {
+        if let Claim::Elected(campaign) = &mut self.claim {
+            campaign.leave();
+        }
+        for (mode, _) in FAMILIES {
+            if let Some(told) = self.end_flows(mode, "of this node")? {
+                told.await.context("tell clients and backends that their connections are over")?;
+            }
+        }
         Ok(())
     }
 
@@ -261,7 +296,7 @@ impl Agent<'_> {
                     probe::other_owners(Occasion::Claim, &self.options.interface, self.surroundings, &vips);
                     self.vips.hold(vips, self.lock).await
                 }
-                Some(Move::Release(vips)) => self.vips.release(&vips, self.lock).await,
+                Some(Move::Release(vips)) => self.release(&vips).await,
                 None => Ok(()),
             },
             _ => Ok(()),
@@ -270,6 +305,15 @@ impl Agent<'_> {
             error!("{error:#}");
         }
         ControlFlow::Continue(())
+    }
+
+    async fn release(&mut self, vips: &[IpAddr]) -> Result<()> {
+        let was_here = vips.iter().any(|vip| self.vips.held().contains(vip));
+        let released = self.vips.release(vips, self.lock).await;
+        if was_here {
+            self.end_flows_of(vips)?;
+        }
+        released
     }
 
     /// Whether this node can be master.

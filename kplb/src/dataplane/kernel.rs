@@ -244,15 +244,15 @@ impl Dataplane {
         counters::read(&self.ebpf, self.n_backends, self.sweep)
     }
 
-    /// Ends the established TCP flows of the backends that are not serving: packets of theirs have been answered with
-    /// a reset all along. Returns them, for both of their ends to be told.
+    /// Ends the established TCP flows that the mode names, and returns them, for both of their ends to be told. Packets of
+    /// backends that are not serving have been answered with a reset all along.
     ///
     /// # Errors
     /// If the program cannot be run.
-    pub fn end_orphans(&mut self) -> anyhow::Result<Vec<Orphan>> {
+    pub fn end_flows(&mut self, mode: SweepMode) -> anyhow::Result<Vec<Orphan>> {
         let mut orphans = Vec::new();
         loop {
-            self.sweep(SweepMode::End)?;
+            self.sweep(mode)?;
             let found = self.orphans.drain();
             // Without progress another sweep would be cut short as well.
             let goes_on = self.sweep.is_cut_short != 0 && !found.is_empty();

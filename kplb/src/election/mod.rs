@@ -128,8 +128,7 @@ pub enum Notice {
     },
 }
 
-/// The daemon's end of the election. Dropped, it gives up the VIPs, tells the others so, and waits until one of
-/// them has taken over, or none has in time.
+/// The daemon's end of the election. Dropped, it [leaves](Self::leave).
 pub struct Election {
     orders: mpsc::Sender<Order>,
     waker: Arc<EventFd>,
@@ -242,6 +241,15 @@ impl Election {
         report.recv_timeout(REPORT_PATIENCE).ok()
     }
 
+    /// Gives up the VIPs, tells the others so, and waits until one of them has taken over, or none has in time.
+    pub fn leave(&mut self) {
+        self.order(Order::Stop);
+        if let Some(thread) = self.thread.take() {
+            // It does not panic; if it did, the lease runs out by itself.
+            let _ = thread.join();
+        }
+    }
+
     fn order(&self, order: Order) {
         // A thread that has ended needs no orders.
         let _ = self.orders.send(order);
@@ -251,11 +259,7 @@ impl Election {
 
 impl Drop for Election {
     fn drop(&mut self) {
-        self.order(Order::Stop);
-        if let Some(thread) = self.thread.take() {
-            // It does not panic; if it did, the lease runs out by itself.
-            let _ = thread.join();
-        }
+        self.leave();
     }
 }
 

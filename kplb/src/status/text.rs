@@ -85,6 +85,7 @@ fn write_election(out: &mut String, election: &ElectionReport) -> fmt::Result {
     }
     writeln!(out)?;
     write_table(out, &table)?;
+    writeln!(out, "  the election's thread woke at most {:.0} \u{b5}s too late", election.delay_worst_us)?;
     for router in &election.routers {
         let family = if router.is_ipv4 { "IPv4" } else { "IPv6" };
         for fault in &router.faults {
@@ -347,6 +348,65 @@ service apiserver  198.18.0.100:6443/tcp  persistence client, 3 flows opened
 ";
         assert_eq!(text(&status(), VerdictFilter::Seen), expected);
         assert!(text(&status(), VerdictFilter::All).contains("drop-fragment"));
+    }
+
+    #[test]
+    fn an_election_for_people() {
+        let peer = |last: u8, heard: Option<(u8, f64)>| PeerReport {
+            address: [198, 18, 0, last].into(),
+            priority: heard.map(|(priority, _)| priority),
+            heard_seconds: heard.map(|(_, seconds)| seconds),
+        };
+        let v4 = RouterReport {
+            is_ipv4: true,
+            version: 3,
+            router_id: 100,
+            priority: 110,
+            interval: 0.25,
+            address: [198, 18, 0, 12].into(),
+            state: "backup".into(),
+            state_seconds: Some(3725.0),
+            faults: Vec::new(),
+            master: Some([198, 18, 0, 11].into()),
+            peers: vec![peer(11, Some((120, 0.1))), peer(13, None)],
+            transitions: 3,
+            adverts_sent: 12,
+            send_errors: 0,
+            adverts_received: 345,
+            relistened: 0,
+            dropped: BTreeMap::new(),
+            remarks: BTreeMap::new(),
+            lease_seconds: None,
+        };
+        let v6 = RouterReport {
+            is_ipv4: false,
+            address: "2001:2::12".parse().expect("an address"),
+            state: "master".into(),
+            master: Some("2001:2::12".parse().expect("an address")),
+            peers: Vec::new(),
+            faults: vec!["link-down".into()],
+            send_errors: 2,
+            dropped: BTreeMap::from([("not-a-peer".to_owned(), 7), ("checksum".to_owned(), 1)]),
+            remarks: BTreeMap::from([("interval-differs".to_owned(), 9)]),
+            lease_seconds: Some(0.7),
+            ..v4.clone()
+        };
+        let election = ElectionReport { delay_last_us: 60.0, delay_worst_us: 1234.4, routers: vec![v4, v6] };
+        let expected = "
+  VIPS  ROLE    SINCE  PRIORITY  MASTER       PEERS                                             LEASE  CHANGES  ROUTER
+  IPv4  backup  1h 2m       110  198.18.0.11  198.18.0.11 (120, 100ms ago), 198.18.0.13 (not heard)      -        3  id 100, VRRPv3, every 250ms
+  IPv6  master  1h 2m       110  this node    -                                                 700ms        3  id 100, VRRPv3, every 250ms
+  the election's thread woke at most 1234 \u{b5}s too late
+  ! IPv6: not to be master: link-down
+  ! IPv6: adverts dropped: 1 checksum, 7 not-a-peer
+  ! IPv6: adverts that were odd: 9 interval-differs
+  ! IPv6: adverts not sent: 2
+";
+        let mut out = String::new();
+        write_election(&mut out, &election).expect("writable");
+        let squeezed =
+            |text: &str| text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
+        assert_eq!(squeezed(&out), squeezed(expected));
     }
 
     #[test]

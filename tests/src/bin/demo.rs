@@ -13,8 +13,10 @@ use kplb_tests::{
     apiserver::HTTPS_PORT,
     client::{self, Load, UdpFlow},
     cluster::{self, Persistence},
-    failure::{Figure, cases},
+    failure::{background::with_clients, cases},
+    figure::Figure,
     lab::{Addresses, Host, Lab, LabOptions},
+    poll,
 };
 
 /// Client addresses of each family that show the spread.
@@ -91,9 +93,71 @@ fn demo() -> Result<()> {
     agent.stop()?;
     nothing_left(lab.node(1))?;
 
+    election()?;
     failure("The process of node2's apiserver is killed", cases::killed)?;
     failure("The cable of node2 is pulled: nothing answers, nothing refuses", cases::cut_off)?;
     failure("node2's /readyz says no, as it does before a planned stop, and later yes again", cases::not_ready)
+}
+
+/// The VIPs float.
+fn election() -> Result<()> {
+    title("kplb attach eth0, on all three nodes: they elect the one that holds the VIPs");
+    let lab = Lab::new(LabOptions { nodes: 3, clients: 1 })?;
+    let _apiservers = cluster::start_apiservers(&lab)?;
+    let sources = lab.client(1).add_addresses(N_CLIENTS)?;
+    let configuration = cluster::elected(lab.nodes(), "");
+    let mut agents = lab
+        .nodes()
+        .iter()
+        .map(|node| cluster::start_agent(node, &configuration, "auto"))
+        .collect::<Result<Vec<_>>>()?;
+    wait_for_holder(lab.node(1))?;
+    let status = agent::run(lab.node(1), ["status"])?;
+    let table = status.lines().skip_while(|line| !line.contains("ROLE")).take_while(|line| !line.is_empty());
+    table.for_each(|line| println!("   {}", line.trim_start()));
+
+    title("The master is stopped, while clients connect all the time, and others wait on idle watches");
+    moves(&lab, &sources, 2, || agents.remove(0).stop())?;
+    title("The next one is killed with SIGKILL");
+    moves(&lab, &sources, 3, || agents.remove(0).process().kill())?;
+    ensure!(lab.node(2).has_address(cluster::VIPS[0])?, "who took the VIP from the dead node?");
+    println!("   node2 has the VIPs on its interface still, and answers for them no more: its lease is over");
+    agents.remove(0).stop()
+}
+
+/// Waits until a node has the VIPs.
+fn wait_for_holder(node: &Host) -> Result<()> {
+    poll::until(&format!("{} to hold the VIPs", node.name()), Duration::from_secs(10), || {
+        cluster::VIPS.iter().all(|vip| node.has_address(*vip).unwrap_or(false))
+    })
+}
+
+/// Lets something happen to the master, and says what clients noticed until and after the VIPs had moved.
+fn moves(lab: &Lab, sources: &Addresses, to: usize, happen: impl FnOnce() -> Result<()>) -> Result<()> {
+    const AFTERWARDS: Duration = Duration::from_secs(1);
+    let (vip, sources) = (cluster::https()[0], sources.like(cluster::VIPS[0]));
+    let ((start, moved), clients) = with_clients(lab.client(1), vip, &sources, || {
+        let start = Instant::now();
+        happen()?;
+        wait_for_holder(lab.node(to))?;
+        let moved = Instant::now();
+        poll::until("time to pass", 2 * AFTERWARDS, || moved.elapsed() > AFTERWARDS)?;
+        Ok((start, moved))
+    })?;
+    ensure!(
+        clients.attempts.iter().any(|attempt| attempt.start > moved && attempt.result.is_ok()),
+        "nobody got through"
+    );
+    let ended = clients.watches.iter().filter_map(|watch| watch.ended);
+    println!("   node{to} holds the VIPs after {:.0} ms", (moved - start).as_secs_f64() * 1000.0);
+    println!(
+        "   {} connections, of which {} were cut short by the move; the longest took {:.0} ms",
+        clients.attempts.len(),
+        clients.failed().count(),
+        clients.longest_after(start).as_secs_f64() * 1000.0
+    );
+    println!("   {} of {} idle watches were told that they are over", ended.count(), clients.watches.len());
+    Ok(())
 }
 
 /// Plays a failure on a lab of its own, and says what clients noticed.

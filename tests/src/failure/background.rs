@@ -23,31 +23,36 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// One connection with one request: from before the connect to the answer.
 #[derive(Clone, Debug)]
-pub(super) struct Attempt {
-    pub(super) start: Instant,
-    pub(super) end: Instant,
+pub struct Attempt {
+    /// When it was begun.
+    pub start: Instant,
+    /// When it was answered, or had failed.
+    pub end: Instant,
     /// The node that answered, or why none did.
-    pub(super) result: Result<String, String>,
+    pub result: Result<String, String>,
 }
 
 /// A watch that says nothing, and when it ended.
 #[derive(Clone, Debug)]
-pub(super) struct IdleWatch {
-    pub(super) node: String,
+pub struct IdleWatch {
+    /// The node at its other end.
+    pub node: String,
     /// None: not before the end of the scene.
-    pub(super) ended: Option<Instant>,
+    pub ended: Option<Instant>,
 }
 
 /// What clients in the background did.
 #[derive(Debug, Default)]
-pub(super) struct Clients {
-    pub(super) attempts: Vec<Attempt>,
-    pub(super) watches: Vec<IdleWatch>,
+pub struct Clients {
+    /// Connections, each client's in their order.
+    pub attempts: Vec<Attempt>,
+    /// Watches, in the order of the addresses.
+    pub watches: Vec<IdleWatch>,
 }
 
 /// Runs `scene` while clients of `host` connect over and over, from these addresses in turn, and others keep a watch
 /// each that brings nothing; the scene begins when all are there.
-pub(super) fn with_clients<T>(
+pub fn with_clients<T>(
     host: &Host,
     vip: SocketAddr,
     sources: &[IpAddr],
@@ -131,7 +136,7 @@ async fn attempt(vip: SocketAddr, source: IpAddr) -> Result<String> {
 
 impl Clients {
     /// Watches on this node.
-    pub(super) fn watches_on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a IdleWatch> {
+    pub fn watches_on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a IdleWatch> {
         self.watches.iter().filter(move |watch| watch.node == node)
     }
 
@@ -139,25 +144,25 @@ impl Clients {
     ///
     /// # Errors
     /// If one has not, or none was there.
-    pub(super) fn last_end_on(&self, node: &str) -> Result<Instant> {
+    pub fn last_end_on(&self, node: &str) -> Result<Instant> {
         let ends: Option<Vec<Instant>> = self.watches_on(node).map(|watch| watch.ended).collect();
         let ends = ends.with_context(|| format!("a watch on {node} has not ended"))?;
         ends.into_iter().max().with_context(|| format!("there was no watch on {node}"))
     }
 
     /// Connections that failed.
-    pub(super) fn failed(&self) -> impl Iterator<Item = &Attempt> {
+    pub fn failed(&self) -> impl Iterator<Item = &Attempt> {
         self.attempts.iter().filter(|attempt| attempt.result.is_err())
     }
 
     /// The longest that a connection took that was begun or went on after `moment`.
-    pub(super) fn longest_after(&self, moment: Instant) -> Duration {
+    pub fn longest_after(&self, moment: Instant) -> Duration {
         let after = self.attempts.iter().filter(|attempt| attempt.result.is_ok() && attempt.end >= moment);
         after.map(|attempt| attempt.end - attempt.start).max().unwrap_or_default()
     }
 
     /// Nodes that answered connections begun after `moment`.
-    pub(super) fn nodes_after(&self, moment: Instant) -> BTreeSet<&str> {
+    pub fn nodes_after(&self, moment: Instant) -> BTreeSet<&str> {
         let after = self.attempts.iter().filter(|attempt| attempt.start >= moment);
         after.filter_map(|attempt| attempt.result.as_deref().ok()).collect()
     }

@@ -9,7 +9,7 @@ use kplb_common::{
     flow_state::FlowState::Closing,
     net::{Address as _, Ip4, TCP, UDP},
     report::{REPORT_INTERVAL_NS, Symptom},
-    sweep::Orphan,
+    sweep::{Orphan, SweepMode},
 };
 use kplb_tests::{
     frames::{ACK, PSH, RST, SYN},
@@ -90,10 +90,10 @@ fn ends_the_flows_of_a_lost_backend(family: Family, version: u8) -> Result<()> {
         }
         take_all(&mut testbed, &used(&other))?;
 
-        ensure!(testbed.end_orphans()?.is_empty(), "a flow of a serving backend was ended");
+        ensure!(testbed.end_flows(SweepMode::EndOrphans)?.is_empty(), "a flow of a serving backend was ended");
         set_state(&mut testbed, &tcp, BackendState::Down)?;
         set_state(&mut testbed, &udp, BackendState::Down)?;
-        let mut orphans = testbed.end_orphans()?;
+        let mut orphans = testbed.end_flows(SweepMode::EndOrphans)?;
         orphans.sort_by_key(|orphan| orphan.client_port.to_host());
         // A fresh flow's ends have acknowledged the handshake.
         let handshake = [BACKEND_ISN.wrapping_add(1), CLIENT_ISN.wrapping_add(1)];
@@ -104,7 +104,7 @@ fn ends_the_flows_of_a_lost_backend(family: Family, version: u8) -> Result<()> {
                 ensure!(entry(&mut testbed, &tuple) == Some((Closing, Flows)), "{tuple:?} has not ended");
             }
         }
-        ensure!(testbed.end_orphans()?.is_empty(), "ended twice");
+        ensure!(testbed.end_flows(SweepMode::EndOrphans)?.is_empty(), "ended twice");
         set_state(&mut testbed, &tcp, BackendState::Serving)?;
         set_state(&mut testbed, &udp, BackendState::Serving)?;
         testbed.clear_flows()?;
@@ -122,6 +122,37 @@ fn ends_the_flows_of_a_lost_backend_v6() -> Result<()> {
     ends_the_flows_of_a_lost_backend(Family::V6, 6)
 }
 
+/// When its VIPs have gone to another node, all of a family ends.
+fn ends_the_flows_of_a_family(family: Family, own: SweepMode, other: SweepMode) -> Result<()> {
+    let mut testbed = testbed(family)?;
+    let (remote, local) = (Flow::new(family, TCP, Kind::Remote), Flow::new(family, TCP, Kind::Local));
+    let half_open = remote.of_client(family.at(102, KEPT_PORT + 1), KEPT_PORT + 1);
+    let udp = Flow::new(family, UDP, Kind::Remote);
+    for steps in [used(&remote), used(&local), half_open.answered(), udp.established()] {
+        take_all(&mut testbed, &steps)?;
+    }
+    ensure!(testbed.end_flows(other)?.is_empty(), "a flow of another family was ended");
+    let ended: std::collections::BTreeSet<u16> =
+        testbed.end_flows(own)?.iter().map(|orphan| orphan.client_port.to_host()).collect();
+    ensure!(ended == [remote.client.port(), local.client.port()].into(), "{ended:?}");
+    for flow in [&remote, &local] {
+        ensure!(entry(&mut testbed, &flow.forward()) == Some((Closing, Flows)), "{flow:?} has not ended");
+    }
+    ensure!(entry(&mut testbed, &udp.forward()).is_some_and(|(state, _)| state != Closing), "a UDP flow was ended");
+    ensure!(testbed.end_flows(own)?.is_empty(), "ended twice");
+    Ok(())
+}
+
+#[test]
+fn ends_the_flows_of_a_family_v4() -> Result<()> {
+    ends_the_flows_of_a_family(Family::V4, SweepMode::EndIpv4, SweepMode::EndIpv6)
+}
+
+#[test]
+fn ends_the_flows_of_a_family_v6() -> Result<()> {
+    ends_the_flows_of_a_family(Family::V6, SweepMode::EndIpv6, SweepMode::EndIpv4)
+}
+
 /// More orphans than there is room for at once.
 #[test]
 fn ends_any_number_of_flows() -> Result<()> {
@@ -135,7 +166,7 @@ fn ends_any_number_of_flows() -> Result<()> {
         take_all(&mut testbed, &flow.established())?;
     }
     set_state(&mut testbed, &any, BackendState::Down)?;
-    let orphans = testbed.end_orphans()?;
+    let orphans = testbed.end_flows(SweepMode::EndOrphans)?;
     let ports: std::collections::BTreeSet<u16> = orphans.iter().map(|orphan| orphan.client_port.to_host()).collect();
     ensure!((orphans.len(), ports.len()) == (N.into(), N.into()), "{} of {N} flows", orphans.len());
     Ok(())

@@ -132,7 +132,7 @@ fn every_setting_is_taken() {
 fn flags_make_services() {
     let vips = ["198.18.0.100:6443", "[2001:2::100]:6443"];
     let backends = ["198.18.0.11:6443", "[2001:2::11]:6443", "198.18.0.12:6443"];
-    let config = Config::from_flags(&vips, &backends).expect("valid");
+    let config = Config::from_flags(&vips, &backends, Balancers::One).expect("valid");
     let text = r#"
         [[service]]
         vip = "198.18.0.100:6443"
@@ -161,7 +161,7 @@ fn wrong_flags_are_named() {
         (&[vip], &["198.18.0.100:1"], "--backend 198.18.0.100:1: backend 198.18.0.100:1 has the address of a VIP "),
     ];
     for (vips, backends, expected) in cases {
-        let message = Config::from_flags(vips, backends).expect_err(expected).to_string();
+        let message = Config::from_flags(vips, backends, Balancers::One).expect_err(expected).to_string();
         assert!(message.starts_with(expected), "{message}\ninstead of\n{expected}");
     }
 }

@@ -123,6 +123,18 @@ fn each_node_finds_its_place_among_the_peers() {
     assert_eq!(vrrp.settings(ip("198.18.0.11"), &vips, |peer| *peer == ip("198.18.0.11")).priority, 7);
 }
 
+/// The same flags on every node.
+#[test]
+fn the_nodes_of_the_backends_can_elect_one() {
+    let vips = ["198.18.0.100:6443", "198.18.0.100:443", "[2001:2::100]:6443"];
+    let backends = ["198.18.0.11:6443", "198.18.0.12:6443", "198.18.0.12:7443", "[2001:2::11]:6443"];
+    let config = Config::from_flags(&vips, &backends, Balancers::Backends).expect("valid");
+    let vrrp = config.vrrp.expect("an election");
+    assert_eq!(vrrp.peers, ["198.18.0.11", "198.18.0.12", "2001:2::11"].map(ip));
+    assert_eq!((vrrp.router_id, vrrp.priority), (100, None));
+    assert_eq!(Config::from_flags(&vips, &backends, Balancers::One).expect("valid").vrrp, None);
+}
+
 #[test]
 fn version_2_is_spoken_over_ipv4_alone() {
     let vrrp = elected("version = 2\npassword = 'secret'");
