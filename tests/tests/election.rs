@@ -306,3 +306,64 @@ fn the_agent_of_a_node_alone_becomes_master() -> Result<()> {
     stage.serves()?;
     agent.stop().context("stop")
 }
+
+fn nft(host: &Host, command: &str) -> Result<()> {
+    let mut nft = std::process::Command::new("nft");
+    nft.arg(command);
+    host.namespace().check_output(nft).map(drop)
+}
+
+/// A master that nobody can hear would be one beside another, and it would not know.
+#[test]
+fn a_master_that_cannot_speak_gives_up() -> Result<()> {
+    let stage = Stage::new()?;
+    let mut agents = stage.attach_all("")?;
+    stage.holder_is(1)?;
+    // The kernel says so: a packet that is dropped on its way out is an error to who sends it.
+    nft(stage.lab.node(1), "add table inet mute")?;
+    nft(stage.lab.node(1), "add chain inet mute out { type filter hook output priority 0; }")?;
+    nft(stage.lab.node(1), "add rule inet mute out meta l4proto 112 drop")?;
+    agents[0].process().wait_for_line("master -> initialize: adverts cannot be sent or received", SOON)?;
+    stage.holder_is(2)?;
+    nft(stage.lab.node(1), "delete table inet mute")?;
+    agents[0].process().wait_for_line("initialize -> backup: no longer: adverts cannot be sent", SOON)?;
+    poll::until("node1 to hear the master", SOON, || {
+        routers(&agents[0]).is_ok_and(|[v4, v6]| v4["master"] == "198.18.0.12" && v6["master"] == "2001:2::12")
+    })?;
+    stage.holder_is(2)
+}
+
+/// One family's address is lost: the other family's VIPs stay.
+#[test]
+fn a_lost_address_moves_the_vips_of_its_family_alone() -> Result<()> {
+    let stage = Stage::new()?;
+    let agents = stage.attach_all("")?;
+    stage.holder_is(1)?;
+    let node = stage.lab.node(1);
+    let has = |number: usize, vip: usize| stage.lab.node(number).has_address(cluster::VIPS[vip]);
+    node.namespace().ip(&format!("address delete {}/64 dev eth0", node.ipv6()))?;
+    poll::until("the IPv6 VIP to move", SOON, || has(2, 1).unwrap_or(false) && !has(1, 1).unwrap_or(true))?;
+    ensure!(has(1, 0)?, "the IPv4 VIP has moved as well");
+    let [v4, v6] = routers(&agents[0])?;
+    ensure!(v4["state"] == "master" && v4["transitions"] == 2, "{v4}");
+    ensure!(v6["faults"][0] == "address-lost", "{v6}");
+    node.namespace().ip(&format!("address add {}/64 dev eth0 nodad", node.ipv6()))?;
+    poll::until("the IPv6 router to be a backup", SOON, || {
+        routers(&agents[0]).is_ok_and(|[_, v6]| v6["state"] == "backup")
+    })
+}
+
+/// Without a list of peers, any address will do.
+#[test]
+fn adverts_follow_the_nodes_address() -> Result<()> {
+    let stage = Stage::new()?;
+    let text = cluster::configuration(stage.lab.nodes(), cluster::Persistence::Client);
+    let mut agent = cluster::start_agent(stage.lab.node(1), &format!("[vrrp]\n{text}"), "native")?;
+    poll::until("node1 to hold the VIPs", SOON, || vips_of(stage.lab.node(1)).is_ok_and(|n| n == 2))?;
+    stage.lab.node(1).namespace().ip("address delete 198.18.0.11/16 dev eth0\naddress add 198.18.0.21/16 dev eth0")?;
+    agent.process().wait_for_line("adverts come from 198.18.0.21 now: 198.18.0.11 is no longer", SOON)?;
+    poll::until("node1 to hold the VIPs again", SOON, || {
+        routers(&agent).is_ok_and(|[v4, _]| v4["state"] == "master" && v4["address"] == "198.18.0.21")
+    })?;
+    agent.stop()
+}

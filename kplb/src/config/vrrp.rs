@@ -11,7 +11,7 @@ use crate::vrrp::{
     announcements::Schedule,
     settings::{
         Coverage, INTERVAL_DEFAULT, MAX_ADDRESSES, PRIORITY_DEFAULT, PRIORITY_OWNER, Password, Preemption, Settings,
-        Version,
+        Transport, Version,
     },
 };
 
@@ -78,6 +78,10 @@ impl VrrpConfig {
         let is_like = |other: &&IpAddr| other.is_ipv4() == address.is_ipv4();
         let addresses = vips.iter().filter(is_like).copied().collect();
         let peers: Vec<IpAddr> = self.peers.iter().filter(is_like).copied().collect();
+        let transport = match self.peers.is_empty() {
+            true => Transport::Multicast,
+            false => Transport::Unicast(peers.iter().filter(|peer| !is_own(peer)).copied().collect()),
+        };
         let place = peers.iter().rev().position(&is_own).unwrap_or(0);
         let place = u8::try_from(place).unwrap_or(u8::MAX).saturating_mul(PRIORITY_STEP);
         let default_priority = PRIORITY_DEFAULT.saturating_add(place).min(PRIORITY_OWNER - 1);
@@ -87,7 +91,7 @@ impl VrrpConfig {
             interval: self.interval,
             preemption: self.preemption,
             startup_delay: self.startup_delay,
-            peers: peers.into_iter().filter(|peer| !is_own(peer)).collect(),
+            transport,
             password: if address.is_ipv4() { self.password } else { None },
             coverage: self.coverage,
             announcements: self.announcements,

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use kplb_common::net::Mac;
 use tracing::{debug, error, info, warn};
 
 use super::{Options, hooks::Hooks, surroundings::Surroundings};
@@ -11,7 +12,8 @@ use crate::{
     config::VrrpConfig,
     dataplane::Leases,
     election::{Election, Equipment, Notice},
-    netlink::message::Link,
+    model::Family,
+    netlink::message::{Link, Suitability},
     vrrp::{
         fsm::{Fault, State},
         settings::Settings,
@@ -24,15 +26,21 @@ pub(super) enum Move {
     Hold(Vec<IpAddr>),
     /// It no longer is, or is not yet: remove them.
     Release(Vec<IpAddr>),
+    /// Another node has them: what goes through this one is over.
+    Replaced(Vec<IpAddr>),
 }
 
 /// The election of a node that is not alone.
 pub(super) struct Campaign {
     election: Election,
     hooks: Option<Hooks>,
+    vrrp: VrrpConfig,
+    vips: BTreeSet<IpAddr>,
     /// The sources of this node's adverts.
     addresses: Vec<IpAddr>,
-    raised: BTreeSet<Fault>,
+    /// The MAC address that the election announces.
+    mac: Mac,
+    raised: BTreeSet<(bool, Fault)>,
 }
 
 impl Campaign {
@@ -43,15 +51,17 @@ impl Campaign {
         surroundings: &Surroundings,
         leases: Leases,
     ) -> Result<Self> {
-        let settings = settings(options, vrrp, surroundings)?;
+        let vips = options.config.vips();
+        let settings = settings(vrrp, &vips, surroundings)?;
         let addresses = settings.iter().map(|settings| settings.address).collect();
+        let mac = surroundings.survey().mac;
         let hooks = vrrp.notify.as_ref().map(|notify| Hooks::new(notify, &options.interface)).transpose()?;
         let election = Election::start(
             settings,
             Equipment {
                 interface: options.interface.clone(),
                 index: surroundings.link().index,
-                mac: surroundings.survey().mac,
+                mac,
                 announcer: Announcer::open(&options.interface)?,
                 leases,
             },
@@ -62,7 +72,7 @@ impl Campaign {
                 warn!("the election runs without {what} ({error}): a busy node may lose the VIPs for nothing");
             }
         }
-        Ok(Self { election, hooks, addresses, raised: BTreeSet::new() })
+        Ok(Self { election, hooks, vrrp: vrrp.clone(), vips, addresses, mac, raised: BTreeSet::new() })
     }
 
     /// Waits for the next notice. Safe to cancel.
@@ -71,8 +81,11 @@ impl Campaign {
     }
 
     /// Gives up the VIPs, and waits until another node has them, or none has taken them in time.
-    pub(super) fn leave(&mut self) {
-        self.election.leave();
+    pub(super) async fn leave(&mut self) {
+        self.election.leave().await;
+        for notice in self.election.last_notices() {
+            self.take(notice);
+        }
     }
 
     pub(super) const fn election(&self) -> &Election {
@@ -93,6 +106,7 @@ impl Campaign {
                     State::Backup | State::Initialize => Move::Release(addresses),
                 });
             }
+            Notice::Replaced { addresses } => return Some(Move::Replaced(addresses)),
             Notice::Refused { sender, invalid } if invalid.is_foreign() => {
                 warn!("an advert of {sender} does not count, nor will those to come: {invalid}");
             }
@@ -104,28 +118,65 @@ impl Campaign {
             Notice::NotSent { destination, error } => error!("cannot send an advert to {destination}: {error}"),
             Notice::NoLease { error } => error!("cannot renew the lease on the VIPs: {error}"),
             Notice::NotAnnounced { error } => error!("cannot announce the VIPs: {error}"),
+            Notice::NotReaddressed { address, error } => error!("cannot send adverts from {address}: {error}"),
         }
         None
     }
 
-    /// Whatever may keep this node from being master, from what the kernel says now.
+    /// Whatever may keep this node from being master, from what the kernel says now; and what of the interface the
+    /// election goes by.
     pub(super) fn judge(&mut self, surroundings: &Surroundings, program: u32) {
         let link = surroundings.link();
-        let has_addresses = self.addresses.iter().all(|address| {
-            surroundings.addresses().iter().any(|entry| entry.interface == link.index && entry.address == *address)
-        });
-        self.set_fault(Fault::LinkDown, !link.is_up || !link.has_carrier);
-        self.set_fault(Fault::DataPathDown, !runs(link, program));
-        self.set_fault(Fault::AddressLost, !has_addresses);
-    }
-
-    fn set_fault(&mut self, fault: Fault, is_raised: bool) {
-        let has_changed = if is_raised { self.raised.insert(fault) } else { self.raised.remove(&fault) };
-        if has_changed {
-            debug!(?fault, is_raised, "told the election");
-            self.election.set_fault(fault, is_raised);
+        self.set_fault(None, Fault::LinkDown, !link.is_up || !link.has_carrier);
+        self.set_fault(None, Fault::DataPathDown, !runs(link, program));
+        if let Some(mac) = link.mac
+            && mac != self.mac
+        {
+            self.mac = mac;
+            self.election.moved(mac);
+        }
+        for address in self.addresses.clone() {
+            let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+            let is_there = is_usable(surroundings, &address);
+            if !is_there && self.readdress(&address, surroundings) {
+                continue;
+            }
+            self.set_fault(Some(family), Fault::AddressLost, !is_there);
         }
     }
+
+    /// Whether there is another address for adverts to come from, which the election is told.
+    fn readdress(&mut self, lost: &IpAddr, surroundings: &Surroundings) -> bool {
+        let Ok(all) = settings(&self.vrrp, &self.vips, surroundings) else { return false };
+        let is_like = |settings: &Settings| settings.address.is_ipv4() == lost.is_ipv4();
+        let Some(new) = all.into_iter().find(is_like).filter(|new| is_usable(surroundings, &new.address)) else {
+            return false;
+        };
+        warn!("adverts come from {} now: {lost} is no longer on the interface", new.address);
+        self.addresses.iter_mut().filter(|address| *address == lost).for_each(|address| *address = new.address);
+        self.raised.remove(&(lost.is_ipv4(), Fault::AddressLost));
+        self.election.readdress(new);
+        true
+    }
+
+    fn set_fault(&mut self, family: Option<Family>, fault: Fault, is_raised: bool) {
+        // A fault of the whole node is not of a family as well.
+        let key = (family != Some(Family::V6), fault);
+        let has_changed = if is_raised { self.raised.insert(key) } else { self.raised.remove(&key) };
+        if has_changed {
+            debug!(?family, ?fault, is_raised, "told the election");
+            self.election.set_fault(family, fault, is_raised);
+        }
+    }
+}
+
+/// Whether packets can come from and go to an address of the interface.
+fn is_usable(surroundings: &Surroundings, address: &IpAddr) -> bool {
+    surroundings.addresses().iter().any(|entry| {
+        entry.interface == surroundings.link().index
+            && entry.address == *address
+            && entry.suitability != Suitability::Tentative
+    })
 }
 
 /// Whether this XDP program is still on the interface.
@@ -134,31 +185,31 @@ fn runs(link: &Link, program: u32) -> bool {
 }
 
 /// A virtual router for each family of the VIPs.
-fn settings(options: &Options, vrrp: &VrrpConfig, surroundings: &Surroundings) -> Result<Vec<Settings>> {
-    let vips = options.config.vips();
-    let survey = surroundings.survey();
-    let own_peer = |is_ipv4: bool| {
-        vrrp.peers.iter().copied().find(|peer| peer.is_ipv4() == is_ipv4 && survey.local.contains(peer))
-    };
+fn settings(vrrp: &VrrpConfig, vips: &BTreeSet<IpAddr>, surroundings: &Surroundings) -> Result<Vec<Settings>> {
+    let (survey, link) = (surroundings.survey(), surroundings.link());
+    let is_own = |peer: &IpAddr| survey.local.contains(peer);
     let mut all = Vec::new();
-    if vips.iter().any(IpAddr::is_ipv4) {
-        let address = own_peer(true).or(survey.ipv4.map(IpAddr::V4));
-        all.push(address.with_context(|| format!("{} has no IPv4 address to send adverts from", options.interface))?);
-    }
-    if vips.iter().any(IpAddr::is_ipv6) {
-        // RFC 9568, section 5.1.2.1: the link-local address; peers are listed by addresses that others know.
-        let link_local = || surroundings.link_local().map(IpAddr::V6);
-        let address = match vrrp.peers.is_empty() {
-            true => link_local(),
-            false => own_peer(false).or(survey.ipv6.map(IpAddr::V6)),
+    for is_ipv4 in [true, false].into_iter().filter(|is_ipv4| vips.iter().any(|vip| vip.is_ipv4() == *is_ipv4)) {
+        let listed = vrrp.peers.iter().filter(|peer| peer.is_ipv4() == is_ipv4).find(|peer| is_own(peer));
+        let address = match listed {
+            Some(peer) => {
+                ensure!(
+                    is_usable(surroundings, peer),
+                    "peer {peer} is this node, but {} does not have that address",
+                    link.name
+                );
+                Some(*peer)
+            }
+            None if is_ipv4 => survey.ipv4.map(IpAddr::V4),
+            // RFC 9568, section 5.1.2.1: the link-local address; peers are listed by addresses that others know.
+            None if vrrp.peers.is_empty() => surroundings.link_local().map(IpAddr::V6),
+            None => survey.ipv6.map(IpAddr::V6),
         };
-        all.push(address.with_context(|| format!("{} has no IPv6 address to send adverts from", options.interface))?);
+        let family = if is_ipv4 { Family::V4 } else { Family::V6 };
+        let address = address.with_context(|| format!("{} has no {family} address to send adverts from", link.name))?;
+        let settings = vrrp.settings(address, vips, is_own);
+        settings.check().context("in table [vrrp] of the configuration")?;
+        all.push(settings);
     }
-    all.into_iter()
-        .map(|address| {
-            let settings = vrrp.settings(address, &vips, |peer| survey.local.contains(peer));
-            settings.check().context("in table [vrrp] of the configuration")?;
-            Ok(settings)
-        })
-        .collect()
+    Ok(all)
 }

@@ -1,12 +1,19 @@
 //! The loop of a serving agent.
 
-use std::{future, net::IpAddr, ops::ControlFlow, process, slice, sync::Arc, time::Instant};
+use std::{
+    future,
+    net::IpAddr,
+    ops::ControlFlow,
+    process, slice,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use kplb_common::{net::Mac, report::Symptom, sweep::SweepMode};
 use tokio::{
     task::{JoinHandle, spawn_blocking},
-    time::{Interval, sleep_until},
+    time::{Interval, sleep, sleep_until},
 };
 use tracing::{debug, error, info};
 
@@ -93,6 +100,10 @@ async fn follow_events(agent: &mut Agent<'_>, signals: &mut Signals) -> Result<(
     }
 }
 
+/// Who has not yet acknowledged all that it got asks back when it is reset (RFC 5961, section 3.2): so long the data path
+/// stays, for its question to reach the other end, which knows that it is over.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// What ends the flows of each address family, and which family that is.
 const FAMILIES: [(SweepMode, fn(&IpAddr) -> bool); 2] =
     [(SweepMode::EndIpv4, IpAddr::is_ipv4), (SweepMode::EndIpv6, IpAddr::is_ipv6)];
@@ -148,9 +159,6 @@ impl Agent<'_> {
         };
         if let Claim::Elected(campaign) = &mut self.claim {
             campaign.judge(self.surroundings, self.attached.program);
-            if now.mac != before.mac {
-                campaign.election().moved(self.surroundings.survey().mac);
-            }
         }
         if changes.topology {
             self.banish_strays().await;
@@ -240,12 +248,17 @@ impl Agent<'_> {
     /// will know them any more.
     async fn leave(&mut self) -> Result<()> {
         if let Claim::Elected(campaign) = &mut self.claim {
-            campaign.leave();
+            campaign.leave().await;
         }
+        let mut has_ended_some = false;
         for (mode, _) in FAMILIES {
             if let Some(told) = self.end_flows(mode, "of this node")? {
                 told.await.context("tell clients and backends that their connections are over")?;
+                has_ended_some = true;
             }
+        }
+        if has_ended_some {
+            sleep(LAST_WORDS).await;
         }
         Ok(())
     }
@@ -296,7 +309,8 @@ impl Agent<'_> {
                     probe::other_owners(Occasion::Claim, &self.options.interface, self.surroundings, &vips);
                     self.vips.hold(vips, self.lock).await
                 }
-                Some(Move::Release(vips)) => self.release(&vips).await,
+                Some(Move::Release(vips)) => self.vips.release(&vips, self.lock).await,
+                Some(Move::Replaced(vips)) => self.end_flows_of(&vips),
                 None => Ok(()),
             },
             _ => Ok(()),
@@ -307,21 +321,15 @@ impl Agent<'_> {
         ControlFlow::Continue(())
     }
 
-    async fn release(&mut self, vips: &[IpAddr]) -> Result<()> {
-        let was_here = vips.iter().any(|vip| self.vips.held().contains(vip));
-        let released = self.vips.release(vips, self.lock).await;
-        if was_here {
-            self.end_flows_of(vips)?;
-        }
-        released
-    }
-
     /// Whether this node can be master.
     async fn judge_itself(&mut self) -> ControlFlow<()> {
         if let Claim::Elected(campaign) = &mut self.claim {
             match self.surroundings.refresh_link().await {
                 Ok(()) => campaign.judge(self.surroundings, self.attached.program),
                 Err(error) => error!("cannot read the interface: {error:#}"),
+            }
+            if let Err(error) = self.vips.retry().await {
+                debug!("{error:#}");
             }
         }
         ControlFlow::Continue(())

@@ -12,7 +12,7 @@ use super::preflight;
 use crate::netlink::{
     client::Netlink,
     facts::{KnownNeighbours, Reach, Snapshot, Survey},
-    message::{InterfaceAddress, Link},
+    message::{InterfaceAddress, Link, Suitability},
     watch::Changes,
 };
 
@@ -160,7 +160,13 @@ impl Surroundings {
     /// The link-local IPv6 address of the interface.
     pub(super) fn link_local(&self) -> Option<Ipv6Addr> {
         self.snapshot.addresses.iter().find_map(|entry| match entry.address {
-            IpAddr::V6(v6) if entry.interface == self.snapshot.link.index && v6.is_unicast_link_local() => Some(v6),
+            IpAddr::V6(v6)
+                if entry.interface == self.snapshot.link.index
+                    && entry.suitability != Suitability::Unsuitable
+                    && v6.is_unicast_link_local() =>
+            {
+                Some(v6)
+            }
             _ => None,
         })
     }

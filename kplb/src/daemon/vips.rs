@@ -21,11 +21,13 @@ pub(super) struct Vips {
     held: BTreeSet<IpAddr>,
     /// Those that the agent has added, and so removes.
     added: BTreeSet<IpAddr>,
+    /// Those that could not be added.
+    missing: BTreeSet<IpAddr>,
 }
 
 impl Vips {
     pub(super) const fn new(netlink: Netlink, interface: u32) -> Self {
-        Self { netlink, interface, held: BTreeSet::new(), added: BTreeSet::new() }
+        Self { netlink, interface, held: BTreeSet::new(), added: BTreeSet::new(), missing: BTreeSet::new() }
     }
 
     /// Those that this node is to have.
@@ -33,20 +35,44 @@ impl Vips {
         &self.held
     }
 
-    /// Adds these, recording them first. After an error [`Self::remove_all`] takes away what was added.
+    /// Adds these, recording them first, as far as it goes: returns the first error, after which [`Self::retry`] may help,
+    /// and [`Self::remove_all`] takes away what was added.
     pub(super) async fn hold(&mut self, vips: impl IntoIterator<Item = IpAddr>, lock: &Lock) -> Result<()> {
         let vips: Vec<IpAddr> = vips.into_iter().collect();
         self.held.extend(&vips);
-        lock.write_record(&Record { vips: self.added.iter().chain(&vips).copied().collect() })?;
+        // Without a record they would be left behind by a killed agent, and without VIPs nobody is served.
+        let mut result = lock.write_record(&Record { vips: self.added.iter().chain(&vips).copied().collect() });
         for vip in vips {
-            match self.netlink.add_vip(self.interface, vip).await? {
-                Change::Done => {
+            match self.netlink.add_vip(self.interface, vip).await {
+                Ok(Change::Done) => {
                     self.added.insert(vip);
                 }
-                Change::Unneeded => warn!("the VIP {vip} is on the interface already: it stays there when kplb ends"),
+                Ok(Change::Unneeded) => {
+                    warn!("the VIP {vip} is on the interface already: it stays there when kplb ends");
+                }
+                Err(error) => {
+                    self.missing.insert(vip);
+                    result = result.and(Err(error));
+                }
             }
         }
-        lock.write_record(&Record { vips: self.added.iter().copied().collect() })
+        result.and(lock.write_record(&Record { vips: self.added.iter().chain(&self.missing).copied().collect() }))
+    }
+
+    /// Tries again what [`Self::hold`] could not do.
+    pub(super) async fn retry(&mut self) -> Result<()> {
+        for vip in self.missing.clone() {
+            if !self.held.contains(&vip) {
+                self.missing.remove(&vip);
+                continue;
+            }
+            if self.netlink.add_vip(self.interface, vip).await? == Change::Done {
+                self.added.insert(vip);
+            }
+            self.missing.remove(&vip);
+            info!("the VIP {vip} is on the interface at last");
+        }
+        Ok(())
     }
 
     /// Removes these, whoever added them: another node has them now. Reads back that they are gone.

@@ -20,7 +20,7 @@ use crate::{
     model::Family,
     vrrp::{
         announcements::Announcements,
-        fsm::{Action, Heard, Input, Router, State},
+        fsm::{Action, Fault, Heard, Input, Router, State},
         packet::Advert,
         receive::{Invalid, Remark, decode},
         settings::PRIORITY_RELEASE,
@@ -31,6 +31,8 @@ use crate::{
 /// Adverts that are read before the timers have their turn: more than any election sends in a turn, and a flood cannot
 /// hold up the rest.
 const MAX_ADVERTS_PER_TURN: usize = 256;
+/// How long a node that cannot speak leaves the VIPs to others before it tries again.
+const MUTE_RETRY: Duration = Duration::from_secs(5);
 /// Senders that are remembered; more are no cluster.
 const MAX_SENDERS: usize = 32;
 
@@ -42,6 +44,7 @@ pub(super) struct Member {
     n_transitions: u64,
     n_sent: u64,
     n_send_errors: u64,
+    n_lease_errors: u64,
     n_received: u64,
     n_relistened: u64,
     dropped: BTreeMap<&'static str, u64>,
@@ -49,6 +52,12 @@ pub(super) struct Member {
     heard: BTreeMap<IpAddr, (Instant, Heard)>,
     /// When it ends, on the clock of the leases.
     lease_ns: Option<u64>,
+    /// Since when nothing could be said, as master.
+    mute_since: Option<Instant>,
+    /// When to try again, if that has become a fault.
+    retry_at: Option<Instant>,
+    /// Whether others have connections through this node that it was master of, and no longer is.
+    has_lost_vips: bool,
 }
 
 /// What a virtual router acts with, all of them the same.
@@ -69,12 +78,16 @@ impl Member {
             n_transitions: 0,
             n_sent: 0,
             n_send_errors: 0,
+            n_lease_errors: 0,
             n_received: 0,
             n_relistened: 0,
             dropped: BTreeMap::new(),
             remarks: BTreeMap::new(),
             heard: BTreeMap::new(),
             lease_ns: None,
+            mute_since: None,
+            retry_at: None,
+            has_lost_vips: false,
         }
     }
 
@@ -83,9 +96,25 @@ impl Member {
         self.router.state() == State::Initialize
     }
 
+    /// Which address family its VIPs are of.
+    pub(super) fn family(&self) -> Family {
+        if self.router.settings().address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
+    /// A member in the place of this one, whose address is no more. What keeps this one from being master keeps the new
+    /// one, but for that.
+    pub(super) fn succeeded_by(&self, router: Router, wire: Wire, means: &mut Means<'_>) -> Self {
+        let mut member = Self { n_transitions: self.n_transitions, ..Self::new(router, wire) };
+        for fault in self.router.faults().filter(|fault| *fault != Fault::AddressLost) {
+            member.handle(Input::FaultRaised(fault), means);
+        }
+        member.handle(Input::Start, means);
+        member
+    }
+
     /// When it must have its turn.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.router.deadline().into_iter().chain(self.announcements.next()).min()
+        [self.router.deadline(), self.announcements.next(), self.retry_at].into_iter().flatten().min()
     }
 
     /// Takes what has come, in the order that the state machine demands: adverts, then the clock.
@@ -95,9 +124,24 @@ impl Member {
         if self.router.deadline().is_some_and(|deadline| now >= deadline) {
             self.handle(Input::Timer, means);
         }
+        self.judge_speech(means);
         let n = self.announcements.due(Instant::now());
         for _ in 0..n {
             self.announce(means);
+        }
+    }
+
+    /// A master that nobody hears is one beside another.
+    fn judge_speech(&mut self, means: &mut Means<'_>) {
+        let now = Instant::now();
+        let patience = timers::patience(self.router.settings().interval);
+        if self.mute_since.is_some_and(|since| now >= since + patience) {
+            self.mute_since = None;
+            self.retry_at = Some(now + MUTE_RETRY);
+            self.handle(Input::FaultRaised(Fault::SocketFailed), means);
+        }
+        if self.retry_at.take_if(|at| now >= *at).is_some() {
+            self.handle(Input::FaultCleared(Fault::SocketFailed), means);
         }
     }
 
@@ -133,9 +177,20 @@ impl Member {
                     }
                     self.remember(heard);
                     self.handle(Input::Advert(heard), means);
+                    self.notice_successor(heard, means);
                 }
                 Err(invalid) => self.refuse(invalid, header.source, means),
             }
+        }
+    }
+
+    /// Tells when another node has the VIPs that this one had: connections through this node are over then, and not
+    /// before.
+    fn notice_successor(&mut self, heard: Heard, means: &Means<'_>) {
+        let is_master = self.router.state() == State::Master;
+        if self.has_lost_vips && !is_master && heard.priority != PRIORITY_RELEASE {
+            self.has_lost_vips = false;
+            (means.tell)(Notice::Replaced { addresses: self.router.settings().addresses.clone() });
         }
     }
 
@@ -166,6 +221,7 @@ impl Member {
         match action {
             Action::Send { priority } => self.send(priority, means),
             Action::Acquire => {
+                self.has_lost_vips = false;
                 self.announcements.start(now);
                 // At once: each millisecond counts for those who send to the old master.
                 for _ in 0..self.announcements.due(now) {
@@ -173,6 +229,8 @@ impl Member {
                 }
             }
             Action::Release => {
+                self.has_lost_vips = true;
+                self.mute_since = None;
                 self.announcements.stop();
                 self.set_lease(None, means);
             }
@@ -190,16 +248,29 @@ impl Member {
     }
 
     fn send(&mut self, priority: u8, means: &mut Means<'_>) {
-        if priority != PRIORITY_RELEASE {
-            // No longer than the others wait: when they take over, nobody is told any more that the VIPs are here.
-            self.set_lease(Some(timers::patience(self.router.settings().interval)), means);
+        let is_heard = self.send_to_all(priority, means);
+        if priority == PRIORITY_RELEASE {
+            return;
         }
+        // No longer than the others wait: when they take over, nobody is told any more that the VIPs are here. And not at
+        // all if they may be waiting already.
+        let is_leased = is_heard && self.set_lease(Some(timers::patience(self.router.settings().interval)), means);
+        if is_leased {
+            self.mute_since = None;
+        } else {
+            self.mute_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Whether somebody can have heard it: one of those that are to, or there is nobody who is to.
+    fn send_to_all(&mut self, priority: u8, means: &Means<'_>) -> bool {
         let settings = self.router.settings();
         let advert = Advert::new(settings, priority);
+        let mut n_sent = 0;
         for destination in self.wire.destinations() {
             let message = advert.encode(settings.address, *destination, settings.coverage);
             match self.wire.send(&message, *destination) {
-                Ok(()) => self.n_sent += 1,
+                Ok(()) => n_sent += 1,
                 Err(error) => {
                     self.n_send_errors += 1;
                     if self.n_send_errors == 1 {
@@ -208,11 +279,13 @@ impl Member {
                 }
             }
         }
+        self.n_sent += n_sent;
+        n_sent > 0 || self.wire.destinations().is_empty()
     }
 
-    /// From now for so long, or not at all any more.
-    fn set_lease(&mut self, period: Option<Duration>, means: &mut Means<'_>) {
-        let family = if self.router.settings().address.is_ipv4() { Family::V4 } else { Family::V6 };
+    /// From now for so long, or not at all any more. Returns whether it is so.
+    fn set_lease(&mut self, period: Option<Duration>, means: &mut Means<'_>) -> bool {
+        let family = self.family();
         let now_ns = monotonic_now_ns();
         let set = match period {
             Some(period) => {
@@ -225,8 +298,15 @@ impl Member {
                 means.leases.expire(family)
             }
         };
-        if let Err(error) = set {
-            (means.tell)(Notice::NoLease { error: format!("{error:#}") });
+        match set {
+            Ok(()) => true,
+            Err(error) => {
+                self.n_lease_errors += 1;
+                if self.n_lease_errors == 1 {
+                    (means.tell)(Notice::NoLease { error: format!("{error:#}") });
+                }
+                false
+            }
         }
     }
 
@@ -272,7 +352,7 @@ impl Member {
 
     /// Those that are listed, heard or not, and those that were heard.
     fn peers(&self, age: impl Fn(Instant) -> f64) -> Vec<PeerReport> {
-        let listed = self.router.settings().peers.iter().copied();
+        let listed = self.router.settings().transport.peers().iter().copied();
         let addresses: std::collections::BTreeSet<IpAddr> = listed.chain(self.heard.keys().copied()).collect();
         (addresses.into_iter())
             .map(|address| {

@@ -38,7 +38,7 @@ use nix::{
     },
     time::{ClockId, clock_gettime},
 };
-use tokio::sync::mpsc as tokio_mpsc;
+use tokio::{sync::mpsc as tokio_mpsc, task::spawn_blocking};
 
 use self::{
     member::{Means, Member},
@@ -51,6 +51,7 @@ pub use self::{
 use crate::{
     announce::Announcer,
     dataplane::{Leases, monotonic_now_ns},
+    model::Family,
     vrrp::{
         fsm::{Fault, Input, Router, Transition},
         receive::{Invalid, Remark},
@@ -72,8 +73,9 @@ const SUSPENDED: Duration = Duration::from_millis(10);
 /// What the daemon tells the thread.
 enum Order {
     Begin,
-    Raise(Fault),
-    Clear(Fault),
+    Raise(Option<Family>, Fault),
+    Clear(Option<Family>, Fault),
+    Readdress(Box<Settings>),
     Moved(Mac),
     Reannounce,
     Report(mpsc::SyncSender<ElectionReport>),
@@ -89,6 +91,11 @@ pub enum Notice {
         addresses: Vec<IpAddr>,
         /// From what to what, and why.
         transition: Transition,
+    },
+    /// Another node has VIPs that this one had.
+    Replaced {
+        /// The VIPs.
+        addresses: Vec<IpAddr>,
     },
     /// An advert did not count, for the first time for this reason.
     Refused {
@@ -118,6 +125,13 @@ pub enum Notice {
     },
     /// The lease on the VIPs could not be written.
     NoLease {
+        /// What the kernel said.
+        error: String,
+    },
+    /// This node cannot send adverts from its new address.
+    NotReaddressed {
+        /// The new address.
+        address: IpAddr,
         /// What the kernel said.
         error: String,
     },
@@ -181,8 +195,13 @@ impl Election {
             waker: Arc::clone(&waker),
             heartbeat: Arc::clone(&heartbeat),
             notices: tell,
+            interface,
+            index,
+            has_begun: false,
             is_stuck: false,
             is_ending: false,
+            turn_ns: monotonic_now_ns(),
+            excused_ns: 0,
             away: away(),
             delay: Delay::default(),
         };
@@ -219,9 +238,14 @@ impl Election {
         self.heartbeat.store(monotonic_now_ns(), Ordering::Relaxed);
     }
 
-    /// This node cannot be master for this reason, or can again.
-    pub fn set_fault(&self, fault: Fault, is_raised: bool) {
-        self.order(if is_raised { Order::Raise(fault) } else { Order::Clear(fault) });
+    /// This node cannot be master for this reason, or can again: of the VIPs of one family, or of all.
+    pub fn set_fault(&self, family: Option<Family>, fault: Fault, is_raised: bool) {
+        self.order(if is_raised { Order::Raise(family, fault) } else { Order::Clear(family, fault) });
+    }
+
+    /// The address that the adverts of a virtual router come from is another one now.
+    pub fn readdress(&self, settings: Settings) {
+        self.order(Order::Readdress(Box::new(settings)));
     }
 
     /// The interface has this MAC address now.
@@ -241,13 +265,19 @@ impl Election {
         report.recv_timeout(REPORT_PATIENCE).ok()
     }
 
-    /// Gives up the VIPs, tells the others so, and waits until one of them has taken over, or none has in time.
-    pub fn leave(&mut self) {
+    /// Gives up the VIPs, tells the others so, and waits until one of them has taken over, or none has in time. Must be
+    /// called on a tokio runtime.
+    pub async fn leave(&mut self) {
         self.order(Order::Stop);
         if let Some(thread) = self.thread.take() {
             // It does not panic; if it did, the lease runs out by itself.
-            let _ = thread.join();
+            let _ = spawn_blocking(|| thread.join()).await;
         }
+    }
+
+    /// What the thread has told and nobody has asked for.
+    pub fn last_notices(&mut self) -> Vec<Notice> {
+        std::iter::from_fn(|| self.notices.try_recv().ok()).collect()
     }
 
     fn order(&self, order: Order) {
@@ -259,7 +289,11 @@ impl Election {
 
 impl Drop for Election {
     fn drop(&mut self) {
-        self.leave();
+        self.order(Order::Stop);
+        if let Some(thread) = self.thread.take() {
+            // It does not panic; if it did, the lease runs out by itself.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -279,8 +313,15 @@ struct Worker {
     waker: Arc<EventFd>,
     heartbeat: Arc<AtomicU64>,
     notices: tokio_mpsc::UnboundedSender<Notice>,
+    interface: String,
+    index: u32,
+    has_begun: bool,
     is_stuck: bool,
     is_ending: bool,
+    /// When this thread had its last turn, on the clock of the heartbeat.
+    turn_ns: u64,
+    /// Before then, a missing beat says nothing.
+    excused_ns: u64,
     /// By how much the machine was suspended so far.
     away: Duration,
     delay: Delay,
@@ -333,10 +374,16 @@ impl Worker {
     }
 
     fn watch_daemon(&mut self) {
-        let beat = self.heartbeat.load(Ordering::Relaxed);
-        let is_stuck = Duration::from_nanos(monotonic_now_ns().saturating_sub(beat)) > STUCK;
-        // A daemon that waits for the end does not beat.
-        if is_stuck == self.is_stuck || self.is_ending {
+        let now_ns = monotonic_now_ns();
+        // If this thread did not run either, nothing can be said of the other.
+        if Duration::from_nanos(now_ns.saturating_sub(self.turn_ns)) > 2 * MAX_SLEEP {
+            self.excused_ns = now_ns;
+        }
+        self.turn_ns = now_ns;
+        let beat_ns = self.heartbeat.load(Ordering::Relaxed).max(self.excused_ns);
+        let is_stuck = Duration::from_nanos(now_ns.saturating_sub(beat_ns)) > STUCK;
+        // A daemon that prepares the beginning or waits for the end does not beat.
+        if is_stuck == self.is_stuck || !self.has_begun || self.is_ending {
             return;
         }
         self.is_stuck = is_stuck;
@@ -347,9 +394,14 @@ impl Worker {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Begin => self.each(|member, means| member.handle(Input::Start, means)),
-            Order::Raise(fault) => self.each(|member, means| member.handle(Input::FaultRaised(fault), means)),
-            Order::Clear(fault) => self.each(|member, means| member.handle(Input::FaultCleared(fault), means)),
+            Order::Begin => {
+                self.has_begun = true;
+                self.excused_ns = monotonic_now_ns();
+                self.each(|member, means| member.handle(Input::Start, means));
+            }
+            Order::Raise(family, fault) => self.handle_of(family, Input::FaultRaised(fault)),
+            Order::Clear(family, fault) => self.handle_of(family, Input::FaultCleared(fault)),
+            Order::Readdress(settings) => self.readdress(*settings),
             Order::Moved(mac) => {
                 self.mac = mac;
                 self.each(|member, _| member.reannounce());
@@ -364,6 +416,34 @@ impl Worker {
                 self.each(|member, means| member.handle(Input::Stop, means));
             }
         }
+    }
+
+    fn handle_of(&mut self, family: Option<Family>, input: Input) {
+        self.each(|member, means| {
+            if family.is_none_or(|family| family == member.family()) {
+                member.handle(input, means);
+            }
+        });
+    }
+
+    fn readdress(&mut self, settings: Settings) {
+        let address = settings.address;
+        let wire = match Wire::open(&self.interface, self.index, &settings) {
+            Ok(wire) => wire,
+            Err(error) => {
+                // Who is told may have gone.
+                let _ = self.notices.send(Notice::NotReaddressed { address, error: format!("{error:#}") });
+                return;
+            }
+        };
+        let mut new = Some((Router::new(settings), wire));
+        self.each(|member, means| {
+            if address.is_ipv4() == (member.family() == Family::V4)
+                && let Some((router, wire)) = new.take()
+            {
+                *member = member.succeeded_by(router, wire, means);
+            }
+        });
     }
 
     fn report(&self) -> ElectionReport {

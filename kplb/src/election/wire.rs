@@ -22,7 +22,11 @@ use nix::{
 };
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
-use crate::vrrp::{checksum::PROTOCOL, receive::Header, settings::Settings};
+use crate::vrrp::{
+    checksum::PROTOCOL,
+    receive::Header,
+    settings::{Settings, Transport},
+};
 
 /// The group of VRRP routers (RFC 9568, section 5.1.1.2).
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
@@ -56,16 +60,16 @@ impl Wire {
         let socket =
             Socket::new(domain, Type::RAW.nonblocking(), Some(protocol)).context("open a raw socket for VRRP")?;
         socket.bind_device(Some(interface.as_bytes())).with_context(|| format!("bind a socket to {interface}"))?;
-        let is_multicast = settings.peers.is_empty();
+        let is_multicast = settings.transport == Transport::Multicast;
         let options = match source {
             IpAddr::V4(_) => set_options_v4(&socket, index, is_multicast),
             IpAddr::V6(_) => set_options_v6(&socket, index, is_multicast),
         };
         options.with_context(|| format!("set up the VRRP socket of {interface}"))?;
-        let destinations = match source {
-            _ if !is_multicast => settings.peers.clone(),
-            IpAddr::V4(_) => vec![GROUP_V4.into()],
-            IpAddr::V6(_) => vec![GROUP_V6.into()],
+        let destinations = match (&settings.transport, source) {
+            (Transport::Unicast(peers), _) => peers.clone(),
+            (Transport::Multicast, IpAddr::V4(_)) => vec![GROUP_V4.into()],
+            (Transport::Multicast, IpAddr::V6(_)) => vec![GROUP_V6.into()],
         };
         Ok(Self { socket, interface: index, source, destinations })
     }

@@ -84,6 +84,35 @@ pub enum Coverage {
     PseudoHeader,
 }
 
+/// Where adverts go to, and whose count.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Transport {
+    /// To the group; anybody's.
+    #[default]
+    Multicast,
+    /// To each of the other nodes that are listed, and only theirs count; keepalived's `unicast_peer`. There may be none,
+    /// if only this node is listed: a list, however short, is no reason to talk to the group.
+    Unicast(Vec<IpAddr>),
+}
+
+impl Transport {
+    /// The other nodes, as far as they are listed.
+    pub fn peers(&self) -> &[IpAddr] {
+        match self {
+            Self::Multicast => &[],
+            Self::Unicast(peers) => peers,
+        }
+    }
+
+    /// Whether the adverts of this sender count.
+    pub fn accepts(&self, sender: &IpAddr) -> bool {
+        match self {
+            Self::Multicast => true,
+            Self::Unicast(peers) => peers.contains(sender),
+        }
+    }
+}
+
 /// Whether a router of higher priority takes over from a living master.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Preemption {
@@ -151,8 +180,8 @@ pub struct Settings {
     /// The VIPs, in the order of the adverts; keepalived's `virtual_ipaddress`. Over IPv6 the first is link-local, if
     /// RFC 9568, section 5.2.9 is to be obeyed.
     pub addresses: Vec<IpAddr>,
-    /// The other nodes, if adverts go to each of them; keepalived's `unicast_peer`. Empty: to the multicast group.
-    pub peers: Vec<IpAddr>,
+    /// Where adverts go to, and whose count.
+    pub transport: Transport,
     /// Version 2 only; keepalived's `auth_type PASS` with `auth_pass`.
     pub password: Option<Password>,
     /// Of the checksums sent. Either is accepted.
@@ -208,7 +237,7 @@ impl Settings {
             startup_delay: Duration::ZERO,
             address,
             addresses,
-            peers: Vec::new(),
+            transport: Transport::Multicast,
             password: None,
             coverage: Coverage::default(),
             announcements: Schedule::default(),
@@ -244,13 +273,13 @@ impl Settings {
             Unusable::NoAddresses
         } else if self.addresses.len() > MAX_ADDRESSES {
             Unusable::TooManyAddresses
-        } else if self.addresses.iter().chain(&self.peers).any(|address| address.is_ipv4() != is_ipv4) {
+        } else if self.addresses.iter().chain(self.transport.peers()).any(|address| address.is_ipv4() != is_ipv4) {
             Unusable::MixedFamilies
         } else if self.version == Version::V2 && !is_ipv4 {
             Unusable::V2OverIpv6
         } else if self.version == Version::V3 && self.password.is_some() {
             Unusable::PasswordInV3
-        } else if self.peers.contains(&self.address) {
+        } else if self.transport.peers().contains(&self.address) {
             Unusable::OwnPeer
         } else {
             return Ok(());
@@ -293,9 +322,9 @@ mod tests {
         assert_eq!(problem(|s| s.addresses.clear()), Err(Unusable::NoAddresses));
         assert_eq!(problem(|s| s.addresses = vec![s.address; MAX_ADDRESSES + 1]), Err(Unusable::TooManyAddresses));
         assert_eq!(problem(|s| s.addresses.push(v6)), Err(Unusable::MixedFamilies));
-        assert_eq!(problem(|s| s.peers.push(v6)), Err(Unusable::MixedFamilies));
+        assert_eq!(problem(|s| s.transport = Transport::Unicast(vec![v6])), Err(Unusable::MixedFamilies));
         assert_eq!(problem(|s| s.password = Some(Password::from_text("secret"))), Err(Unusable::PasswordInV3));
-        assert_eq!(problem(|s| s.peers.push(s.address)), Err(Unusable::OwnPeer));
+        assert_eq!(problem(|s| s.transport = Transport::Unicast(vec![s.address])), Err(Unusable::OwnPeer));
         let v2_over_ipv6 = |s: &mut Settings| {
             *s = Settings::new(1, v6, vec![v6]);
             s.version = Version::V2;

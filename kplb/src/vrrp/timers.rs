@@ -26,11 +26,14 @@ pub fn master_down(version: Version, priority: u8, master_interval: Duration) ->
     MISSED * master_interval + skew(version, priority, master_interval)
 }
 
+/// Whoever stops a service waits for it; with intervals so long, nobody counts on a quick handover.
+const MAX_SUCCESSION: Duration = Duration::from_secs(3);
+
 /// How long a master that gives up waits for a successor: by then the backup of the lowest priority has taken over, and
-/// said so, if there is one.
+/// said so, if there is one; three seconds at most.
 pub fn succession(version: Version, interval: Duration) -> Duration {
     let slowest = skew(version, 1, interval);
-    slowest + slowest / 8
+    (slowest + slowest / 8).min(MAX_SUCCESSION)
 }
 
 /// How long a master may be silent while no backup, whatever its priority, can have taken over.
@@ -75,6 +78,7 @@ mod tests {
                 assert!(version == Version::V2 || succession < patience(interval));
             }
         }
+        assert_eq!(succession(Version::V3, Duration::from_secs(40)), MAX_SUCCESSION);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use super::*;
 use crate::vrrp::{
     announcements::Schedule,
-    settings::{Coverage, Password, Preemption, Version},
+    settings::{Coverage, Password, Preemption, Transport, Version},
 };
 
 fn ip(text: &str) -> IpAddr {
@@ -111,11 +111,17 @@ fn each_node_finds_its_place_among_the_peers() {
     let first = settings("198.18.0.11");
     assert_eq!((first.priority, first.version), (120, Version::V3));
     assert_eq!(first.addresses, [ip("198.18.0.100")]);
-    assert_eq!(first.peers, ["198.18.0.12", "198.18.0.13"].map(ip));
+    assert_eq!(first.transport, Transport::Unicast(["198.18.0.12", "198.18.0.13"].map(ip).into()));
     assert_eq!(settings("198.18.0.12").priority, 110);
     assert_eq!(settings("198.18.0.13").priority, 100);
     let v6 = settings("2001:2::11");
-    assert_eq!((v6.priority, v6.addresses, v6.peers), (110, vec![ip("2001:2::100")], vec![ip("2001:2::12")]));
+    assert_eq!((v6.priority, v6.addresses), (110, vec![ip("2001:2::100")]));
+    assert_eq!(v6.transport, Transport::Unicast(vec![ip("2001:2::12")]));
+    // A list of one is a list: another that is added later must not find this one elsewhere.
+    let alone =
+        elected("peers = ['198.18.0.11']").settings(ip("198.18.0.11"), &vips, |peer| *peer == ip("198.18.0.11"));
+    assert_eq!(alone.transport, Transport::Unicast(Vec::new()));
+    assert_eq!(elected("").settings(ip("198.18.0.11"), &vips, |_| false).transport, Transport::Multicast);
     // One that is not listed comes last.
     assert_eq!(settings("198.18.0.14").priority, 100);
     // What is given holds.

@@ -210,6 +210,10 @@ impl Router {
     }
 
     fn clear(&mut self, fault: Fault, now: Instant, actions: &mut Vec<Action>) {
+        if fault == Fault::LinkDown && self.faults.contains(&fault) {
+            // The switch has to find out as well that the port is up.
+            self.deaf_until = Some(now + self.settings.startup_delay);
+        }
         if self.faults.remove(&fault) && self.faults.is_empty() && self.is_started {
             self.leave_initialize(Reason::FaultCleared(fault), now, actions);
         }

@@ -261,7 +261,7 @@ fn check_header(header: &Header, settings: &Settings) -> Result<(), Invalid> {
     let is_ipv4 = settings.address.is_ipv4();
     check(header.source.is_ipv4() == is_ipv4 && header.destination.is_ipv4() == is_ipv4, Invalid::Family)?;
     check(header.source != settings.address, Invalid::OwnAddress)?;
-    check(settings.peers.is_empty() || settings.peers.contains(&header.source), Invalid::NotAPeer)?;
+    check(settings.transport.accepts(&header.source), Invalid::NotAPeer)?;
     check(header.hop_limit == HOP_LIMIT, Invalid::HopLimit)
 }
 

@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::{super::settings::INTERVAL_DEFAULT, *};
+use super::{
+    super::settings::{INTERVAL_DEFAULT, Transport},
+    *,
+};
 
 const OWN: IpAddr = v4(1);
 const PEER: IpAddr = v4(2);
@@ -179,7 +182,7 @@ fn from_its_own_address() {
 
 #[test]
 fn from_a_stranger() {
-    let settings = Settings { peers: vec![PEER, v4(3)], ..settings(Version::V3) };
+    let settings = Settings { transport: Transport::Unicast(vec![PEER, v4(3)]), ..settings(Version::V3) };
     refused_from(&settings, |header| header.source = v4(4), Invalid::NotAPeer);
     assert!(decode(&message(&settings), &header(&settings), &settings).is_ok());
 }

@@ -34,10 +34,13 @@ fn what_is_heard_meanwhile_counts() {
 }
 
 #[test]
-fn it_is_for_the_start_alone() {
-    let mut run = Run::backup(delayed(100));
-    run.wait(millis(10_500));
-    run.handle(Input::FaultRaised(Fault::LinkDown));
-    run.handle(Input::FaultCleared(Fault::LinkDown));
-    assert_eq!(run.left(), down(100));
+fn it_is_for_the_start_and_for_a_link_that_comes_back() {
+    for fault in Fault::ALL {
+        let mut run = Run::backup(delayed(100));
+        run.wait(millis(10_500));
+        run.handle(Input::FaultRaised(fault));
+        run.handle(Input::FaultCleared(fault));
+        let delay = if fault == Fault::LinkDown { delayed(100).startup_delay } else { Duration::ZERO };
+        assert_eq!(run.left(), delay + down(100), "{fault}");
+    }
 }
