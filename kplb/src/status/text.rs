@@ -107,11 +107,11 @@ fn write_election(out: &mut String, election: &ElectionReport) -> fmt::Result {
     Ok(())
 }
 
-/// Each with its priority, and how long ago it was heard.
+/// Each with its priority, and how long ago it was heard. Backups are silent, so on a master nothing is missing.
 fn peers(router: &RouterReport) -> String {
     let peer = |peer: &PeerReport| match (peer.priority, peer.heard_seconds) {
         (Some(priority), Some(seconds)) => format!("{} ({priority}, {} ago)", peer.address, period(seconds)),
-        _ => format!("{} (not heard)", peer.address),
+        _ => format!("{} (silent)", peer.address),
     };
     match router.peers.is_empty() {
         true => "-".to_owned(),
@@ -394,7 +394,7 @@ service apiserver  198.18.0.100:6443/tcp  persistence client, 3 flows opened
         let election = ElectionReport { delay_last_us: 60.0, delay_worst_us: 1234.4, routers: vec![v4, v6] };
         let expected = "
   VIPS  ROLE    SINCE  PRIORITY  MASTER       PEERS                                             LEASE  CHANGES  ROUTER
-  IPv4  backup  1h 2m       110  198.18.0.11  198.18.0.11 (120, 100ms ago), 198.18.0.13 (not heard)      -        3  id 100, VRRPv3, every 250ms
+  IPv4  backup  1h 2m       110  198.18.0.11  198.18.0.11 (120, 100ms ago), 198.18.0.13 (silent)      -        3  id 100, VRRPv3, every 250ms
   IPv6  master  1h 2m       110  this node    -                                                 700ms        3  id 100, VRRPv3, every 250ms
   the election's thread woke at most 1234 \u{b5}s too late
   ! IPv6: not to be master: link-down
