@@ -88,6 +88,20 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Whether this one and the next may take effect in any order, and so at the same time: the rings of two services, each
+    /// of them once.
+    pub const fn goes_with(&self, next: &Self) -> bool {
+        matches!((self, next), (Self::SetRing { service: a, .. }, Self::SetRing { service: b, .. }) if *a < *b)
+    }
+
+    /// The service and its new ring, if that is what it sets.
+    pub fn ring(&self) -> Option<(u16, Arc<Ring>)> {
+        match self {
+            Self::SetRing { service, ring } => Some((*service, Arc::clone(ring))),
+            _ => None,
+        }
+    }
+
     /// What the maps hold after the operation.
     pub fn apply(&self, state: &mut Desired) {
         match self {
@@ -608,6 +622,16 @@ mod tests {
     }
 
     /// A server that goes from one service to another and keeps its id: the first ring lets it go before.
+    #[test]
+    fn rings_of_several_services_are_swapped_together() {
+        let ring = Arc::new([NO_BACKEND; kplb_common::maglev::RING_SIZE]);
+        let set = |service| Operation::SetRing { service, ring: Arc::clone(&ring) };
+        let operations = [set(0), set(1), set(2), Operation::RemoveBackend { id: 7 }, set(0), set(0), set(1), set(0)];
+        let steps: Vec<usize> = operations.chunk_by(Operation::goes_with).map(<[_]>::len).collect();
+        // Twice the same ring is one after the other.
+        assert_eq!(steps, [3, 1, 1, 2, 1]);
+    }
+
     #[test]
     fn a_server_changes_services() {
         let text = |first: &str, second: &str| {

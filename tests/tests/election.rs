@@ -94,6 +94,29 @@ fn one_of_three_holds_the_vips_and_the_others_follow_it() -> Result<()> {
     Ok(())
 }
 
+/// A first try: no file at all.
+#[test]
+fn the_same_command_on_every_node_is_enough() -> Result<()> {
+    let stage = Stage::new()?;
+    let _apiservers = cluster::start_apiservers(&stage.lab)?;
+    let mut flags = vec!["--elect".to_owned()];
+    for vip in cluster::https() {
+        flags.extend(["--vip".to_owned(), vip.to_string()]);
+        for host in stage.lab.nodes() {
+            let backend = host.addresses().into_iter().find(|address| address.is_ipv4() == vip.is_ipv4());
+            let backend = std::net::SocketAddr::from((backend.context("an address of each family")?, vip.port()));
+            flags.extend(["--backend".to_owned(), backend.to_string()]);
+        }
+    }
+    let agents = stage.lab.nodes().iter().map(|host| Agent::start(host, &flags)).collect::<Result<Vec<_>>>()?;
+    stage.holder_is(1)?;
+    stage.serves()?;
+    let [v4, v6] = routers(&agents[2])?;
+    assert_eq!((&v4["priority"], &v6["priority"]), (&100.into(), &100.into()));
+    assert_eq!((&v4["router_id"], &v6["router_id"]), (&100.into(), &100.into()));
+    Ok(())
+}
+
 /// The master says that it gives up, the next in the list takes over, and the first one stays a backup when it comes
 /// back.
 #[test]

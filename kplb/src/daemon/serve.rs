@@ -4,7 +4,7 @@ use std::{
     future,
     net::IpAddr,
     ops::ControlFlow,
-    process, slice,
+    process,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -192,14 +192,16 @@ impl Agent<'_> {
         let facts = self.surroundings.survey().facts();
         let desired = model::desired(&self.options.config, &facts, &conditions, &mut self.rings)?;
         let mut has_orphans = false;
-        for operation in plan(&desired, Some(&self.applied)) {
-            self.dataplane.apply(slice::from_ref(&operation)).context("write the maps")?;
-            has_orphans |= match &operation {
-                Operation::SetBackend { backend, .. } => !backend.is_serving(),
-                Operation::RemoveBackend { .. } => true,
-                _ => false,
-            };
-            operation.apply(&mut self.applied);
+        for step in plan(&desired, Some(&self.applied)).chunk_by(Operation::goes_with) {
+            self.dataplane.apply(step).context("write the maps")?;
+            for operation in step {
+                has_orphans |= match operation {
+                    Operation::SetBackend { backend, .. } => !backend.is_serving(),
+                    Operation::RemoveBackend { .. } => true,
+                    _ => false,
+                };
+                operation.apply(&mut self.applied);
+            }
         }
         // Now it is true.
         self.backends.log_transitions();

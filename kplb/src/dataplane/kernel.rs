@@ -3,12 +3,13 @@
 use std::{
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use aya::{
     Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
-    maps::{Array, ArrayOfMaps, HashMap, Map, MapData},
+    maps::{Array, HashMap, Map},
     programs::{SchedClassifier, Xdp},
 };
 use aya_log::EbpfLogger;
@@ -30,6 +31,7 @@ use super::{
     object::OBJECT,
     pins,
     records::{self, Orphans, Reports},
+    rings,
 };
 use crate::{
     model::{Endpoint, EndpointKey},
@@ -131,7 +133,10 @@ impl Dataplane {
     /// # Errors
     /// If the kernel refuses one; those before it are done.
     pub fn apply(&mut self, operations: &[Operation]) -> anyhow::Result<()> {
-        operations.iter().try_for_each(|operation| self.apply_one(operation))
+        operations.chunk_by(Operation::goes_with).try_for_each(|step| match step {
+            [operation] => self.apply_one(operation),
+            _ => self.set_rings(&step.iter().filter_map(Operation::ring).collect::<Vec<_>>()),
+        })
     }
 
     fn apply_one(&mut self, operation: &Operation) -> anyhow::Result<()> {
@@ -153,18 +158,17 @@ impl Dataplane {
                 self.set_element(map::BACKENDS, u32::from(*id), backend)
             }
             Operation::RemoveBackend { id } => self.set_element(map::BACKENDS, u32::from(*id), &Backend::default()),
-            Operation::SetRing { service, ring } => self.set_ring(*service, ring),
+            Operation::SetRing { service, ring } => self.set_rings(&[(*service, Arc::clone(ring))]),
             // aya cannot delete from an array of maps; a ring of no backends is the same to the data path.
-            Operation::RemoveRing { service } => self.set_ring(*service, &[NO_BACKEND; RING_SIZE]),
+            Operation::RemoveRing { service } => self.set_rings(&[(*service, Arc::new([NO_BACKEND; RING_SIZE]))]),
         }
     }
 
-    /// Builds the ring aside and swaps it in whole.
-    fn set_ring(&mut self, service: u16, ring: &Ring) -> anyhow::Result<()> {
-        let mut inner = Array::<MapData, Ring>::create(1, 0).context("create a ring")?;
-        inner.set(0, ring, 0).context("fill a ring")?;
-        let mut rings: ArrayOfMaps<_, Array<MapData, Ring>> = self.open(map::RINGS)?;
-        rings.set(u32::from(service), &inner, 0).with_context(|| format!("swap in the ring of service {service}"))
+    fn set_rings(&mut self, new: &[(u16, Arc<Ring>)]) -> anyhow::Result<()> {
+        match self.ebpf.map(map::RINGS) {
+            Some(Map::ArrayOfMaps(rings)) => rings::swap_in(rings, new),
+            _ => bail!("the object has no array of maps {}", map::RINGS),
+        }
     }
 
     fn set_element<V: Pod>(&mut self, name: &str, index: u32, value: &V) -> anyhow::Result<()> {

@@ -10,6 +10,7 @@ mod leases;
 mod object;
 mod pins;
 mod records;
+mod rings;
 
 pub use attach::{Attached, ModeChoice, XdpMode};
 pub use counters::Counters;
