@@ -49,10 +49,14 @@ impl Vip {
 /// The right to answer for the fenced VIPs of an address family; value of `LEASES`, indexed by [`lease_index`].
 ///
 /// One aligned word, so that the agent's update of it is seen whole.
+///
+/// It is on the boot-time clock, which goes on while the machine is suspended, as the clocks of the other nodes do. The
+/// monotonic clock stands still: by it, what was left of a lease would be left on waking, hours after another node has
+/// taken over.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Lease {
-    /// When it ends, in nanoseconds of the monotonic clock; one that was never given has ended at zero.
+    /// When it ends, in nanoseconds of the boot-time clock; one that was never given has ended at zero.
     pub expires_ns: u64,
 }
 

@@ -88,13 +88,13 @@ fn judge<F: Family>(target: &F::Address) -> Outcome {
     }
 }
 
-/// The time: nanoseconds of the monotonic clock, exact. Questions are few, and the time that two nodes answer for a VIP
-/// is not to be longer by a tick.
+/// The time: nanoseconds of the boot-time clock (see `kplb_common::fence::Lease`), exact. Questions are few, and the time
+/// that two nodes answer for a VIP is not to be longer by a tick.
 ///
 /// # Minimum kernel version
-/// 4.1
+/// 5.8
 #[inline(always)]
 fn now_ns() -> u64 {
     // SAFETY: takes nothing, and only reads the clock.
-    unsafe { aya_ebpf::helpers::generated::bpf_ktime_get_ns() }
+    unsafe { aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns() }
 }

@@ -6,7 +6,7 @@ use std::{env, fmt::Write as _, net::IpAddr, time::Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use kplb::{
-    dataplane::{FlowTableSizes, monotonic_now_ns},
+    dataplane::{FlowTableSizes, boottime_now_ns},
     model::{Desired, Family},
     plan::Operation,
 };
@@ -222,8 +222,8 @@ impl Run {
         self.testbed.apply(&Operation::SetVip { address, vip: Vip::new(fencing) })?;
         self.reference.set_lease(family, lease);
         let expires_ns = match lease {
-            Lease::Fresh => monotonic_now_ns() + LEASE_NS,
-            Lease::Over => monotonic_now_ns(),
+            Lease::Fresh => boottime_now_ns() + LEASE_NS,
+            Lease::Over => boottime_now_ns(),
         };
         self.testbed.leases().renew(family, expires_ns)
     }

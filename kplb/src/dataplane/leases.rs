@@ -30,7 +30,7 @@ impl Leases {
         Ok(Self(array))
     }
 
-    /// Lets this node answer for the fenced VIPs of a family until the clock of [`monotonic_now_ns`] shows `expires_ns`,
+    /// Lets this node answer for the fenced VIPs of a family until the clock of [`boottime_now_ns`] shows `expires_ns`,
     /// whatever the lease was before.
     ///
     /// # Errors
@@ -59,10 +59,10 @@ const fn index(family: Family) -> u32 {
     }
 }
 
-/// The time on the clock of the leases, which is that of the programs: `CLOCK_MONOTONIC`, in nanoseconds (`bpf-helpers(7)`,
-/// `bpf_ktime_get_ns`). Standard Rust's `Instant` is on the same clock, but hides its reading.
-pub fn monotonic_now_ns() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("POSIX systems have this clock, and the pointer is valid");
+/// The time on the clock of the leases, which is that of the fence: `CLOCK_BOOTTIME`, in nanoseconds (`bpf-helpers(7)`,
+/// `bpf_ktime_get_boot_ns`). It goes on while the machine is suspended, unlike that of standard Rust's `Instant`.
+pub fn boottime_now_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has this clock, and the pointer is valid");
     // Centuries fit.
     u64::try_from(Duration::from(now).as_nanos()).unwrap_or(u64::MAX)
 }
@@ -79,8 +79,8 @@ mod tests {
 
     #[test]
     fn the_clock_goes_forward() {
-        let before = monotonic_now_ns();
-        let after = monotonic_now_ns();
+        let before = boottime_now_ns();
+        let after = boottime_now_ns();
         assert!(0 < before && before <= after);
     }
 }

@@ -15,7 +15,7 @@ mod rings;
 pub use attach::{Attached, ModeChoice, XdpMode};
 pub use counters::Counters;
 pub use kernel::{Dataplane, FlowTableSizes, LoadOptions};
-pub use leases::{Leases, monotonic_now_ns};
+pub use leases::{Leases, boottime_now_ns};
 pub use object::{FLOOR_OBJECT, OBJECT};
 pub use pins::{pin_directory, remove_pins};
 pub use records::Reports;

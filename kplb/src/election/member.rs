@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     announce::Announcer,
-    dataplane::{Leases, monotonic_now_ns},
+    dataplane::{Leases, boottime_now_ns},
     model::Family,
     vrrp::{
         announcements::Announcements,
@@ -286,7 +286,7 @@ impl Member {
     /// From now for so long, or not at all any more. Returns whether it is so.
     fn set_lease(&mut self, period: Option<Duration>, means: &mut Means<'_>) -> bool {
         let family = self.family();
-        let now_ns = monotonic_now_ns();
+        let now_ns = boottime_now_ns();
         let set = match period {
             Some(period) => {
                 let expires_ns = now_ns.saturating_add(u64::try_from(period.as_nanos()).unwrap_or(u64::MAX));
@@ -346,7 +346,7 @@ impl Member {
             remarks: self.remarks.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
             lease_seconds: self
                 .lease_ns
-                .map(|ns| Duration::from_nanos(ns.saturating_sub(monotonic_now_ns())).as_secs_f64()),
+                .map(|ns| Duration::from_nanos(ns.saturating_sub(boottime_now_ns())).as_secs_f64()),
         }
     }
 

@@ -50,7 +50,7 @@ pub use self::{
 };
 use crate::{
     announce::Announcer,
-    dataplane::{Leases, monotonic_now_ns},
+    dataplane::{Leases, boottime_now_ns},
     model::Family,
     vrrp::{
         fsm::{Fault, Input, Router, Transition},
@@ -469,6 +469,14 @@ impl Worker {
 
 /// How long the machine was suspended since it was started.
 fn away() -> Duration {
-    let boot = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
-    boot.saturating_sub(Duration::from_nanos(monotonic_now_ns()))
+    Duration::from_nanos(boottime_now_ns().saturating_sub(monotonic_now_ns()))
+}
+
+/// The time by which the daemon's loop is watched: `CLOCK_MONOTONIC`, in nanoseconds. It stands still while the machine
+/// is suspended, and so do loops: on waking, none is stuck for that. Standard Rust's `Instant` is on the same clock, but
+/// does not fit into an atomic.
+fn monotonic_now_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("POSIX systems have this clock, and the pointer is valid");
+    // Centuries fit.
+    u64::try_from(Duration::from(now).as_nanos()).unwrap_or(u64::MAX)
 }

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use kplb::{
-    dataplane::monotonic_now_ns,
+    dataplane::boottime_now_ns,
     model,
     plan::{self, Operation},
 };
@@ -225,7 +225,7 @@ pub fn take(testbed: &mut Testbed, step: &Step) -> Result<()> {
                 Lease::Fresh => HOUR_NS,
                 Lease::Over => 0,
             };
-            testbed.leases().renew(*family, monotonic_now_ns() + left_ns)
+            testbed.leases().renew(*family, boottime_now_ns() + left_ns)
         }
         Step::Entry(tuple, expected) => {
             let entry = entry(testbed, tuple);

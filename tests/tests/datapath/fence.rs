@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Result, ensure};
-use kplb::{dataplane::monotonic_now_ns, model, plan::Operation};
+use kplb::{dataplane::boottime_now_ns, model, plan::Operation};
 use kplb_common::{
     fence::{Fencing, Vip},
     verdict::{DropReason, PassReason, Verdict},
@@ -296,12 +296,12 @@ fn a_lease_runs_out_at_its_moment() -> Result<()> {
         take(&mut testbed, &fence(family))?;
         let [this, _] = this_and_other(family);
         let (_, question) = asking(family, VIP).remove(0);
-        let expires_ns = monotonic_now_ns() + LEASE_NS;
+        let expires_ns = boottime_now_ns() + LEASE_NS;
         testbed.leases().renew(this, expires_ns)?;
         loop {
-            let before_ns = monotonic_now_ns();
+            let before_ns = boottime_now_ns();
             let (verdict, _) = testbed.judge(Hook::Xdp, &question)?;
-            let after_ns = monotonic_now_ns();
+            let after_ns = boottime_now_ns();
             // A run across the moment may have come to either.
             ensure!(verdict == LEASED || after_ns >= expires_ns, "{} while the lease is fresh", verdict.name());
             ensure!(verdict == FENCED || before_ns < expires_ns, "{} after the lease", verdict.name());
