@@ -4,14 +4,15 @@
 //! which is part of the pin path: an agent never opens maps of another layout.
 
 /// Version of the layout of all maps; part of the pin path.
-pub const LAYOUT_VERSION: u32 = 6;
+pub const LAYOUT_VERSION: u32 = 7;
 
 /// Name of the XDP program on the interface's ingress.
 ///
 /// # Minimum kernel version
 /// 5.18, for `xdp.frags`.
 pub const XDP_PROGRAM: &str = "kplb_xdp";
-/// Name of the TC program on the interface's egress, which reverses replies of a local backend.
+/// Name of the TC program on the interface's egress, which reverses replies of a local backend, and fences what this node
+/// says of VIPs.
 pub const TC_PROGRAM: &str = "kplb_tc";
 
 /// Name of the program that goes through the flow tables: run by the agent, attached to nothing.

@@ -1,15 +1,19 @@
 //! The fence around a VIP: while this node's lease is not fresh, nobody who asks the segment for the VIP's MAC address
-//! is answered.
+//! is answered, and nobody is told that it is here.
 //!
 //! The kernel answers for an address for as long as it is on an interface, and an agent that has died or hangs cannot
-//! take it away. By then another node is master, so two would answer. The fence needs no one: what the master's agent
-//! has to do is to renew its lease, and a lease that is not renewed ends by itself.
+//! take it away. By then another node is master, so two would answer. Nor does the kernel wait to be asked: when a socket
+//! sends from the VIP, the kernel looks for the next hop in the VIP's name, and whoever it asks takes note of where the
+//! VIP seems to be. The fence needs no one: what the master's agent has to do is to renew its lease, and a lease that is
+//! not renewed ends by itself.
 //!
 //! ```text
-//! election -- renews --> LEASES[family] <-- fresh? -- kplb_xdp <-- ARP request, neighbour solicitation
+//!                                              +-- kplb_xdp <-- questions: ARP request, neighbour solicitation
+//! election -- renews --> LEASES[family] <-- fresh?
+//!                                              +-- kplb_tc <--- claims: ARP, solicitation, advertisement of the VIP's
 //! ```
 //!
-//! A VIP that is not fenced is answered for in any case: with a single balancer, nobody else would.
+//! A VIP that is not fenced is answered and spoken for in any case: with a single balancer, nobody else would.
 
 use crate::net::Address;
 
@@ -17,9 +21,9 @@ use crate::net::Address;
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fencing {
-    /// This node always answers for it.
+    /// This node always answers and speaks for it.
     Open = 0,
-    /// This node answers for it while its lease is fresh.
+    /// This node answers and speaks for it while its lease is fresh.
     Fenced = 1,
 }
 
@@ -46,7 +50,7 @@ impl Vip {
     }
 }
 
-/// The right to answer for the fenced VIPs of an address family; value of `LEASES`, indexed by [`lease_index`].
+/// The right to answer and speak for the fenced VIPs of an address family; value of `LEASES`, indexed by [`lease_index`].
 ///
 /// One aligned word, so that the agent's update of it is seen whole.
 ///

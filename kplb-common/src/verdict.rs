@@ -36,6 +36,7 @@ reasons! {
         NotIp = "not-ip": "Neither IPv4 nor IPv6 in an untagged Ethernet frame.",
         NotOurs = "not-ours": "Neither to a service nor the reply to a known flow.",
         Leased = "leased": "Asks who has a fenced VIP, and this node's lease on it is fresh.",
+        LeasedClaim = "leased-claim": "Says that a fenced VIP is on this node, whose lease on it is fresh.",
     }
 }
 
@@ -76,6 +77,7 @@ reasons! {
         NoNatPort = "drop-no-nat-port": "All NAT ports that were tried are in use.",
         FlowTableFull = "drop-flow-table-full": "The flow could not be stored.",
         Fenced = "drop-fenced": "Asks who has a fenced VIP, and this node's lease on it is over.",
+        FencedClaim = "drop-fenced-claim": "Says that a fenced VIP is on this node, whose lease on it is over.",
     }
 }
 

@@ -215,7 +215,7 @@ fn refuse_next_header<P: Packet>(packet: &P, next_header: u8) -> Refusal {
         HOP_BY_HOP | ROUTING | AUTHENTICATION | DESTINATION | MOBILITY | HIP | SHIM6 => {
             Refusal::IfForVip(DropReason::ExtensionHeader)
         }
-        ICMPV6 => Refusal::PerhapsSolicitation,
+        ICMPV6 => Refusal::PerhapsDiscovery,
         _ => Refusal::NotOurs,
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! parse -> is it ours? -> flow lookup -> hit:  rewrite -> send
 //!      \                              \-> miss: service -> ring slot -> backend -> open flow -> rewrite -> send
-//!       \-> asks who has a VIP? -> fence
+//!       \-> asks who has a VIP, or says so? -> fence
 //! ```
 //!
 //! Invariant: every packet ends in exactly one verdict, which [`emit`] counts once and turns into an action.
@@ -49,7 +49,7 @@ fn kplb_xdp(ctx: XdpContext) -> u32 {
     emit::xdp(pipeline::ingress(&XdpPacket::new(ctx)))
 }
 
-/// Egress of the interface: the replies of a backend on this node, which never pass XDP.
+/// Egress of the interface: the replies of a backend on this node, which never pass XDP, and what the kernel says of VIPs.
 ///
 /// # Minimum kernel version
 /// 4.1; attached by TCX from 6.6 on.

@@ -114,14 +114,15 @@ pub struct Arp {
     pub target: Ip4,
 }
 
-/// Neighbour solicitation without options (RFC 4861, section 4.3).
+/// Neighbour solicitation or advertisement without options (RFC 4861, sections 4.3 and 4.4).
 #[repr(C)]
-pub struct Solicitation {
+pub struct Discovery {
     /// The ICMPv6 type.
     pub kind: u8,
     pub code: u8,
     pub checksum: u16,
-    pub reserved: u32,
+    /// Of an advertisement; reserved in a solicitation.
+    pub flags: u32,
     pub target: Ip6,
 }
 
@@ -145,8 +146,8 @@ const _: () = assert!(size_of::<Arp>() == size_of::<ArpHdr>());
 const _: () = assert!(offset_of!(Arp, sender) == offset_of!(ArpHdr, spa));
 const _: () = assert!(offset_of!(Arp, target) == offset_of!(ArpHdr, tpa));
 // `network-types` has the ICMPv6 header only, and the target after it.
-const _: () = assert!(size_of::<Solicitation>() == size_of::<Icmpv6Hdr>() + 16);
-const _: () = assert!(offset_of!(Solicitation, target) == size_of::<Icmpv6Hdr>());
+const _: () = assert!(size_of::<Discovery>() == size_of::<Icmpv6Hdr>() + 16);
+const _: () = assert!(offset_of!(Discovery, target) == size_of::<Icmpv6Hdr>());
 
 // SAFETY: integers and arrays of them in `repr(C)`; the sizes are asserted above.
 unsafe impl Header for Ethernet {}
@@ -163,7 +164,7 @@ unsafe impl Header for Udp {}
 // SAFETY: as above.
 unsafe impl Header for Arp {}
 // SAFETY: as above.
-unsafe impl Header for Solicitation {}
+unsafe impl Header for Discovery {}
 // SAFETY: as above.
 unsafe impl Header for Byte {}
 
@@ -279,7 +280,9 @@ struct Checksum(u16);
 // SAFETY: a transparent integer.
 unsafe impl Header for Checksum {}
 
-/// Bytes of the longest headers that the pipeline reads.
+/// Bytes of the longest headers that the pipeline reads, but for neighbour discovery: to fetch its last bytes would cost
+/// every IPv6 segment with nothing but a TCP header in linear memory, and the kernel's own is there as a whole
+/// (`ndisc_alloc_skb` in `net/ipv6/ndisc.c`).
 const HEADERS: u32 = (size_of::<Ethernet>() + size_of::<Ipv6>() + size_of::<Tcp>()) as u32;
 
 /// A packet at TC.

@@ -1,8 +1,8 @@
 //! From bytes to a 5-tuple, refusing all that contradicts itself.
 //!
 //! After this module has accepted a packet, its TCP or UDP header is whole and within the lengths that its headers
-//! claim. What it refuses is dropped only if it is addressed to a VIP, or asks who has one that is fenced: other traffic
-//! is none of our business.
+//! claim. What it refuses is dropped only if it is addressed to a VIP, or is a question or a claim about one that is
+//! fenced: other traffic is none of our business.
 
 use kplb_common::{
     flow::FlowKey,
@@ -47,8 +47,8 @@ impl<A> Parsed<A> {
 pub enum Refusal {
     /// Surely nothing of ours.
     NotOurs,
-    /// ICMPv6, of which the fence decides.
-    PerhapsSolicitation,
+    /// ICMPv6, which may be neighbour discovery: the fence decides.
+    PerhapsDiscovery,
     /// Dropped if it is addressed to a VIP.
     IfForVip(DropReason),
 }
@@ -101,13 +101,24 @@ fn read_udp<F: Family, P: Packet>(packet: &P, length: usize) -> Option<u8> {
     (size_of::<Udp>() <= claimed && claimed <= length).then_some(0)
 }
 
+/// The verdict on a refused packet that is about to leave. Whatever is wrong with it, this node sends it: not our
+/// business, unless it says where a VIP is.
+#[inline(always)]
+pub fn refuse_egress<P: Packet>(packet: &P, refusal: Refusal) -> Outcome {
+    let not_ours = Verdict::Pass(PassReason::NotOurs).into();
+    match refusal {
+        Refusal::PerhapsDiscovery => fence::discovery_claim(packet).or_else(|| not_ours),
+        Refusal::NotOurs | Refusal::IfForVip(_) => not_ours,
+    }
+}
+
 /// The verdict on a refused packet that came in.
 #[inline(always)]
 pub fn refuse<F: Family, P: Packet>(packet: &P, refusal: Refusal) -> Outcome {
     let not_ours = Verdict::Pass(PassReason::NotOurs).into();
     match refusal {
         Refusal::NotOurs => not_ours,
-        Refusal::PerhapsSolicitation => fence::solicitation(packet).or_else(|| not_ours),
+        Refusal::PerhapsDiscovery => fence::solicitation(packet).or_else(|| not_ours),
         Refusal::IfForVip(reason) => match packet.header::<F::Header>(size_of::<Ethernet>()) {
             Some(ip) if maps::get(F::vips(), F::destination(ip)).is_some() => Verdict::Drop(reason).into(),
             _ => not_ours,

@@ -55,13 +55,15 @@ fn for_others<P: Packet>(packet: &P, ethertype: u16) -> Outcome {
     }
 }
 
-/// A packet that is about to leave by the interface: ours if it is the reply of a backend on this node.
+/// A packet that is about to leave by the interface: ours if it is the reply of a backend on this node, or says where a
+/// fenced VIP is.
 #[inline(always)]
 pub fn egress<P: Packet>(packet: &P) -> Outcome {
     let (Some(ethernet), Some(node)) = (packet.header::<Ethernet>(0), maps::node()) else { return NOT_OURS.into() };
     match ethernet.ethertype.to_wire() {
         IPV4 => egress_ip::<V4, P>(packet, node),
         IPV6 => egress_ipv6(packet, node),
+        ARP => fence::arp_claim(packet).or_else(|| NOT_IP.into()),
         _ => NOT_IP.into(),
     }
 }
@@ -165,8 +167,10 @@ fn unknown<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address>, node: 
 
 #[inline(always)]
 fn egress_ip<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
-    // Whatever is wrong with it, this node sends it: not our business.
-    let Ok(shape) = parse::check::<F, P>(packet) else { return NOT_OURS.into() };
+    let shape = match parse::check::<F, P>(packet) {
+        Ok(shape) => shape,
+        Err(refusal) => return parse::refuse_egress(packet, refusal),
+    };
     let (Some(ip), Some(ports), Some(gate)) = headers_and_gate::<F, P>(packet) else { return NOT_OURS.into() };
     let parsed = parse::read::<F>(ip, ports, shape);
     let key = &parsed.key;

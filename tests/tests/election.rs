@@ -1,6 +1,9 @@
 //! The VIPs float: which node holds them, and when they move.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::{IpAddr, UdpSocket},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use kplb_tests::{
@@ -61,6 +64,13 @@ fn vips_of(host: &Host) -> Result<usize> {
     show.args(["address", "show", "dev", "eth0"]);
     let text = host.namespace().check_output(show)?;
     Ok(cluster::VIPS.iter().filter(|vip| text.contains(&format!(" {vip}/"))).count())
+}
+
+/// What a host knows of where an address is.
+fn neighbour(host: &Host, address: IpAddr) -> Result<String> {
+    let mut show = std::process::Command::new("ip");
+    show.args(["neighbour", "show", &address.to_string(), "dev", "eth0"]);
+    host.namespace().check_output(show)
 }
 
 /// What the agent says of its virtual routers, IPv4 and IPv6.
@@ -192,15 +202,40 @@ fn a_killed_master_is_replaced_and_attracts_nobody() -> Result<()> {
     client.namespace().ip("neighbour flush dev eth0")?;
     stage.serves()?;
     for vip in cluster::VIPS {
-        let mut show = std::process::Command::new("ip");
-        show.args(["neighbour", "show", &vip.to_string(), "dev", "eth0"]);
-        let entry = client.namespace().check_output(show)?;
+        let entry = neighbour(client, vip)?;
         assert!(entry.contains(&stage.lab.node(2).mac_text()), "{entry}");
     }
     // The next agent clears up, and is a backup.
     let again = stage.attach(1, "")?;
     stage.holder_is(2)?;
     again.stop()
+}
+
+/// Nor does its kernel tell anyone that the VIPs are there, when something sends from them: the fence, at egress.
+#[test]
+fn nothing_is_said_in_the_name_of_a_killed_masters_vips() -> Result<()> {
+    let stage = Stage::new()?;
+    let _apiservers = cluster::start_apiservers(&stage.lab)?;
+    let mut agents = stage.attach_all("")?;
+    stage.holder_is(1)?;
+    agents[0].process().kill()?;
+    poll::until("node2 to hold the VIPs", SOON, || vips_of(stage.lab.node(2)).is_ok_and(|n| n == 2))?;
+    stage.serves()?;
+    let (node, client) = (stage.lab.node(1), stage.lab.client(1));
+    node.namespace().ip("neighbour flush dev eth0")?;
+    let pairs = || cluster::VIPS.into_iter().zip(client.addresses());
+    for (vip, address) in pairs() {
+        node.namespace().run(|| UdpSocket::bind((vip, 0))?.send_to(b"hello", (address, 9)))?;
+    }
+    for (vip, address) in pairs() {
+        // The kernel asks for the client in the name of the VIP, and would be answered, and believed.
+        poll::until(&format!("node1 to have asked for {address} in vain"), SOON, || {
+            neighbour(node, address).is_ok_and(|entry| entry.contains("FAILED"))
+        })?;
+        let entry = neighbour(client, vip)?;
+        ensure!(entry.contains(&stage.lab.node(2).mac_text()), "{entry}");
+    }
+    stage.serves()
 }
 
 /// A stopped process does not know that it was away: it steps back without a second interruption.

@@ -113,6 +113,8 @@ pub struct Discovery {
     pub kind: u8,
     /// ICMPv6 code.
     pub code: u8,
+    /// Flags of an advertisement; reserved in a solicitation.
+    pub flags: u32,
     /// Whom it is about.
     pub target: Ipv6Addr,
     /// Options, as bytes.
@@ -135,6 +137,7 @@ impl Discovery {
             ip,
             kind: SOLICITATION,
             code: 0,
+            flags: 0,
             target,
             options: [&[1, 1][..], &mac].concat(),
             padding: Vec::new(),
@@ -158,7 +161,8 @@ impl Discovery {
     pub fn build(&self) -> Vec<u8> {
         let addresses = octets(&self.ip);
         let mut message =
-            [&[self.kind, self.code, 0, 0, 0, 0, 0, 0][..], &self.target.octets(), &self.options].concat();
+            [&[self.kind, self.code, 0, 0][..], &self.flags.to_be_bytes(), &self.target.octets(), &self.options]
+                .concat();
         let checksum = !sum(&[&pseudo_header(&addresses, message.len(), ICMPV6), &message]);
         message[2..4].copy_from_slice(&checksum.to_be_bytes());
         let ip = self.ip.build(&addresses, ICMPV6, message.len());

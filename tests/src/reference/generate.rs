@@ -33,7 +33,7 @@ pub struct Profile {
     pub odd: u32,
     /// Random bytes.
     pub garbage: u32,
-    /// Questions for a MAC address.
+    /// Questions for a MAC address, and claims to an address.
     pub asking: u32,
     /// Of all of the above, those that are damaged.
     pub damaged: u32,
@@ -84,7 +84,7 @@ impl Generator {
             (self.any_hook(2), self.opening().write())
         } else if kind < garbage + odd + stranger + opening + asking {
             let is_ipv6 = self.percent(ipv6);
-            (self.any_hook(5), question(&mut self.rng, is_ipv6))
+            (self.any_hook(50), question(&mut self.rng, is_ipv6))
         } else {
             match self.flow(reference) {
                 Some(flow) => self.step(&flow),

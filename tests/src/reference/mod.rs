@@ -5,8 +5,8 @@
 //! slices, hash maps, checksums word by word.
 //!
 //! What the description leaves open is as the programs have it: a flow whose own port is taken gets another one, towards
-//! this node too; a reply of a backend on this node that comes in by the wire is passed; at egress, all that is not the
-//! reply of a flow to a backend on this node is passed.
+//! this node too; a reply of a backend on this node that comes in by the wire is passed; at egress, all that is neither
+//! the reply of a flow to a backend on this node nor a claim to a fenced VIP is passed.
 
 mod fence;
 mod flows;
@@ -103,9 +103,9 @@ impl Reference {
 
     fn ingress(&mut self, desired: &Desired, frame: &mut [u8]) -> Verdict {
         if let Some(target) = fence::asked(frame)
-            && desired.vips.get(&target).is_some_and(|vip| vip.is_fenced())
+            && let Some(lease) = self.needed_lease(desired, target)
         {
-            return match self.leases[usize::from(target.is_ipv6())] {
+            return match lease {
                 Lease::Fresh => Verdict::Pass(PassReason::Leased),
                 Lease::Over => Verdict::Drop(DropReason::Fenced),
             };
@@ -146,6 +146,12 @@ impl Reference {
     }
 
     fn egress(&mut self, desired: &Desired, frame: &mut [u8]) -> Verdict {
+        if let Some(lease) = fence::claimed(frame).into_iter().find_map(|address| self.needed_lease(desired, address)) {
+            return match lease {
+                Lease::Fresh => Verdict::Pass(PassReason::LeasedClaim),
+                Lease::Over => Verdict::Drop(DropReason::FencedClaim),
+            };
+        }
         let segment = match parse_ethernet(frame) {
             None => return Verdict::Pass(PassReason::NotIp),
             Some(Parsed::Segment(segment)) => segment,
@@ -167,6 +173,12 @@ impl Reference {
             }
             _ => NOT_OURS,
         }
+    }
+
+    /// The lease on an address, if that is a fenced VIP.
+    fn needed_lease(&self, desired: &Desired, address: IpAddr) -> Option<Lease> {
+        let is_fenced = desired.vips.get(&address).is_some_and(|vip| vip.is_fenced());
+        is_fenced.then(|| self.leases[usize::from(address.is_ipv6())])
     }
 
     /// The flow of a packet. One that has ended, or whose backend is not serving, makes way for a new one.

@@ -1,117 +1,45 @@
-//! Cases of the fence: who asks for a VIP, and when that is let through.
+//! Cases of the fence at ingress: who asks for a VIP.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use anyhow::{Result, ensure};
-use kplb::{dataplane::boottime_now_ns, model, plan::Operation};
-use kplb_common::{
-    fence::{Fencing, Vip},
-    verdict::{DropReason, PassReason, Verdict},
-};
+use kplb_common::verdict::{DropReason, PassReason, Verdict};
 use kplb_tests::{
     frames::neighbour::{ADVERTISEMENT, Arp, BROADCAST, Discovery, REPLY},
-    reference::Lease,
-    testbed::{Hook, Testbed},
+    testbed::Hook,
 };
 
+use super::{
+    CLIENT, Gate, NODE, Named, OTHER, OTHER_MAC, VIP, case, cut, every_lease, every_lease_passes, fence, plain, v4, v6,
+    with_vlan_tag,
+};
 use crate::{
-    case::{Case, Step, take},
-    scene::{AMPLE, CLIENT_MAC, Family, NAT_PORTS, NODE_MAC},
-    shape::ConcatAll as _,
+    case::Case,
+    scene::{CLIENT_MAC, Family, NODE_MAC},
 };
 
-const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
-const CLIENT: u16 = 101;
-const VIP: u16 = 100;
-const NODE: u16 = 11;
-/// Nobody's.
-const OTHER: u16 = 99;
-
-const FENCED: Verdict = Verdict::Drop(DropReason::Fenced);
-const LEASED: Verdict = Verdict::Pass(PassReason::Leased);
+/// What becomes of questions.
+pub(super) const GATE: Gate =
+    Gate { hook: Hook::Xdp, leased: Verdict::Pass(PassReason::Leased), fenced: Verdict::Drop(DropReason::Fenced) };
 
 /// All of them.
-pub fn cases(family: Family) -> Vec<Case> {
-    [questions(family), untouched(family), cut(family)].concat_all()
-}
-
-/// A frame and what is special about it.
-type Named = (String, Vec<u8>);
-
-fn v4(last: u16) -> Ipv4Addr {
-    match Family::V4.ip(last) {
-        IpAddr::V4(v4) => v4,
-        IpAddr::V6(_) => unreachable!("of the other family"),
-    }
-}
-
-fn v6(last: u16) -> Ipv6Addr {
-    match Family::V6.ip(last) {
-        IpAddr::V4(_) => unreachable!("of the other family"),
-        IpAddr::V6(v6) => v6,
-    }
-}
-
-fn this_and_other(family: Family) -> [model::Family; 2] {
-    match family {
-        Family::V4 => [model::Family::V4, model::Family::V6],
-        Family::V6 => [model::Family::V6, model::Family::V4],
-    }
-}
-
-/// The VIP is fenced.
-fn fence(family: Family) -> Step {
-    Step::Apply(Operation::SetVip { address: family.ip(VIP), vip: Vip::new(Fencing::Fenced) })
-}
-
-/// What becomes of a frame that is not about a fenced VIP.
-fn plain(frame: &[u8]) -> Verdict {
-    let is_ip = [[8, 0], [0x86, 0xdd]].contains(&[frame[12], frame[13]]);
-    Verdict::Pass(if frame[..6] == NODE_MAC && !is_ip { PassReason::NotIp } else { PassReason::NotOurs })
-}
-
-fn case(name: String, frame: &[u8], verdict: Verdict) -> Case {
-    Case { verdict, ..Case::of_bytes(name, Hook::Xdp, frame.to_vec()) }
-}
-
-/// Each of them with every kind of fence and lease.
-fn questions(family: Family) -> Vec<Case> {
-    let [this, other] = this_and_other(family);
-    let (fresh, over) = (Step::Lease(this, Lease::Fresh), Step::Lease(this, Lease::Over));
-    let others = Step::Lease(other, Lease::Fresh);
+pub(super) fn cases(family: Family) -> Vec<Case> {
     let mut cases = Vec::new();
-    for (what, frame) in asking(family, VIP) {
-        let fenced = |when: &str, verdict, leases: &[&Step]| {
-            case(format!("asks for a fenced VIP {what}: {when}"), &frame, verdict)
-                .after([fence(family)])
-                .after(leases.iter().copied().cloned())
-        };
-        let open = |when: &str, leases: &[&Step]| {
-            case(format!("asks for a VIP without a fence {what}: {when}"), &frame, plain(&frame))
-                .after(leases.iter().copied().cloned())
-        };
-        cases.extend([
-            fenced("no lease", FENCED, &[]),
-            fenced("lease over", FENCED, &[&over]),
-            fenced("lease fresh", LEASED, &[&fresh]),
-            fenced("lease renewed after it was over", LEASED, &[&over, &fresh]),
-            fenced("lease given up", FENCED, &[&fresh, &over]),
-            fenced("the other family's lease fresh", FENCED, &[&others]),
-            fenced("both leases fresh", LEASED, &[&fresh, &others]),
-            open("no lease", &[]),
-            open("lease over", &[&over]),
-            open("lease fresh", &[&fresh]),
-        ]);
-        // What this node asks is not our business.
-        let sent = Case::of_bytes(format!("this node asks for a fenced VIP {what}"), Hook::Tc, frame.clone());
-        let verdict = if family == Family::V4 { Verdict::Pass(PassReason::NotIp) } else { sent.verdict };
-        cases.push(Case { verdict, ..sent }.after([fence(family)]));
+    for (name, frame) in asking(family, VIP) {
+        let what = format!("asks for a VIP {name}");
+        cases.extend(every_lease(family, &GATE, &what, &frame));
+        cases.extend(cut(family, &GATE, &what, &frame, 14));
+        // What this node asks is not our business, unless it is in the name of a VIP.
+        let verdict = plain(Hook::Tc, &frame);
+        cases.push(case(format!("this node {what}"), Hook::Tc, &frame, verdict).after([fence(family)]));
+    }
+    for (name, frame) in untouched(family) {
+        cases.extend(every_lease_passes(family, GATE.hook, &format!("no question: {name}"), &frame));
     }
     cases
 }
 
 /// Everything that is a question for an address.
-fn asking(family: Family, last: u16) -> Vec<Named> {
+pub(super) fn asking(family: Family, last: u16) -> Vec<Named> {
     let named = |(name, frame): (&str, Vec<u8>)| (name.to_owned(), frame);
     match family {
         Family::V4 => {
@@ -163,9 +91,8 @@ fn asking(family: Family, last: u16) -> Vec<Named> {
     .collect()
 }
 
-/// What is no question for a fenced VIP passes, whatever the lease is.
-fn untouched(family: Family) -> Vec<Case> {
-    let [this, _] = this_and_other(family);
+/// What is no question for a fenced VIP.
+fn untouched(family: Family) -> Vec<Named> {
     let mut frames = match family {
         Family::V4 => other_arp(),
         Family::V6 => other_ipv6(),
@@ -174,19 +101,11 @@ fn untouched(family: Family) -> Vec<Case> {
         let asking = asking(family, address);
         frames.extend(asking.into_iter().map(|(name, frame)| (format!("asks for {what} {name}"), frame)));
     }
-    // IEEE 802.1Q.
-    for (name, mut frame) in asking(family, VIP) {
-        frame.splice(12..12, [0x81, 0, 0, 5]);
-        frames.push((format!("with a VLAN tag, asks {name}"), frame));
-    }
-    let mut cases = Vec::new();
-    for (name, frame) in frames {
-        for (when, lease) in [("lease over", Lease::Over), ("lease fresh", Lease::Fresh)] {
-            let setup = [fence(family), Step::Lease(this, lease)];
-            cases.push(case(format!("no question, {when}: {name}"), &frame, plain(&frame)).after(setup));
-        }
-    }
-    cases
+    let asking = asking(family, VIP);
+    frames.extend(
+        asking.into_iter().map(|(name, frame)| (format!("with a VLAN tag, asks {name}"), with_vlan_tag(frame))),
+    );
+    frames
 }
 
 /// ARP that looks like a question for the VIP.
@@ -269,46 +188,4 @@ fn other_ipv6() -> Vec<Named> {
         [(format!("{name}, at this node's MAC address"), to_node.build()), (name, nd.build())]
     };
     frames.into_iter().flat_map(both).collect()
-}
-
-/// Frames that end too early, of every length.
-fn cut(family: Family) -> Vec<Case> {
-    let mut cases = Vec::new();
-    for (name, mut frame) in asking(family, VIP) {
-        // Without padding and options: 28 bytes of ARP, 24 of ICMPv6.
-        let whole = if family == Family::V4 { 42 } else { 78 };
-        frame.truncate(whole);
-        for length in 14..=whole {
-            let frame = &frame[..length];
-            let verdict = if length == whole { FENCED } else { plain(frame) };
-            cases.push(case(format!("asks {name}, cut to {length}"), frame, verdict).after([fence(family)]));
-        }
-    }
-    cases
-}
-
-/// The moment is that of the lease, and the clock is the one that it is given by.
-#[test]
-fn a_lease_runs_out_at_its_moment() -> Result<()> {
-    const LEASE_NS: u64 = 100_000_000;
-    for family in [Family::V4, Family::V6] {
-        let mut testbed = Testbed::new(&family.configuration(NAT_PORTS), &family.facts(), AMPLE)?;
-        take(&mut testbed, &fence(family))?;
-        let [this, _] = this_and_other(family);
-        let (_, question) = asking(family, VIP).remove(0);
-        let expires_ns = boottime_now_ns() + LEASE_NS;
-        testbed.leases().renew(this, expires_ns)?;
-        loop {
-            let before_ns = boottime_now_ns();
-            let (verdict, _) = testbed.judge(Hook::Xdp, &question)?;
-            let after_ns = boottime_now_ns();
-            // A run across the moment may have come to either.
-            ensure!(verdict == LEASED || after_ns >= expires_ns, "{} while the lease is fresh", verdict.name());
-            ensure!(verdict == FENCED || before_ns < expires_ns, "{} after the lease", verdict.name());
-            if before_ns >= expires_ns {
-                break;
-            }
-        }
-    }
-    Ok(())
 }
