@@ -256,7 +256,10 @@ impl Member {
         // all if they may be waiting already.
         let is_leased = is_heard && self.set_lease(Some(timers::patience(self.router.settings().interval)), means);
         if is_leased {
-            self.mute_since = None;
+            if self.mute_since.take().is_some() {
+                // What was announced without a lease may not have left the node: the fence is at egress, too.
+                self.announcements.start(Instant::now());
+            }
         } else {
             self.mute_since.get_or_insert_with(Instant::now);
         }
