@@ -10,7 +10,7 @@ pub(super) enum Claim {
     /// It is the only balancer.
     Alone(Herald),
     /// It is elected, and others are when it is not.
-    Elected(Campaign),
+    Elected(Box<Campaign>),
 }
 
 /// What is to be done about it.

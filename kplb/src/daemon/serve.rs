@@ -104,8 +104,11 @@ async fn follow_events(agent: &mut Agent<'_>, signals: &mut Signals) -> Result<(
 /// stays, for its question to reach the other end, which knows that it is over.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
+/// Whether an address is of a family.
+type IsOfFamily = fn(&IpAddr) -> bool;
+
 /// What ends the flows of each address family, and which family that is.
-const FAMILIES: [(SweepMode, fn(&IpAddr) -> bool); 2] =
+const FAMILIES: [(SweepMode, IsOfFamily); 2] =
     [(SweepMode::EndIpv4, IpAddr::is_ipv4), (SweepMode::EndIpv6, IpAddr::is_ipv6)];
 
 /// Waits until then; for ever without one. Safe to cancel.
