@@ -1,5 +1,6 @@
 //! kplb's lab: a network of namespaces, stand-ins for servers and clients, and what tests, demo and benchmarks share.
 
+pub mod cgroup;
 pub mod netns;
 pub mod poll;
 pub mod process;

@@ -1,4 +1,4 @@
-//! An anonymous network namespace with a mount namespace of its own, for one host of the lab.
+//! An anonymous network namespace with a mount namespace and a control group of its own, for one host of the lab.
 //!
 //! Invariant: a namespace has no name and no path. It is held by one thread (the keeper) and two file descriptors of
 //! this process, and every process started in it dies with its keeper; so whatever ends this process, `SIGKILL`
@@ -13,7 +13,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
 };
 
@@ -22,8 +22,10 @@ use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
     sys::{prctl, signal::Signal},
-    unistd::{Pid, getpid, getppid, gettid},
+    unistd::{Pid, getpid, getppid, gettid, write},
 };
+
+use crate::cgroup::{self, Cgroup};
 
 /// One host's view of the world: its own network, `/sys`, `/sys/fs/bpf` and `/run`.
 ///
@@ -36,6 +38,8 @@ pub struct Namespace {
     // Taken on drop, which ends the keeper's loop.
     requests: Option<mpsc::Sender<SpawnRequest>>,
     keeper: Option<thread::JoinHandle<()>>,
+    // Last, when its processes are dead. None where the machine has none to give: then nothing is attached to sockets.
+    cgroup: Option<Cgroup>,
 }
 
 /// A program to start, and where to tell how that went.
@@ -46,15 +50,18 @@ impl Namespace {
     pub fn new(name: &str) -> Result<Self> {
         let (requests, receiver) = mpsc::channel();
         let (ready, created) = mpsc::channel();
+        let cgroup = Cgroup::new(name).inspect_err(|error| eprintln!("{name} has no control group: {error:#}")).ok();
+        let door = cgroup.as_ref().map(Cgroup::door).transpose()?.map(Arc::new);
         let keeper = thread::Builder::new()
             .name(format!("netns {name}"))
-            .spawn(move || keep(&ready, &receiver))
+            .spawn(move || keep(&ready, &receiver, door.as_ref()))
             .context("start the thread that keeps a namespace")?;
         let (network, mounts) = created
             .recv()
             .context("the thread that keeps a namespace ended early")?
             .with_context(|| format!("create the namespace of {name} (it takes root)"))?;
-        let namespace = Self { name: name.to_owned(), network, mounts, requests: Some(requests), keeper: Some(keeper) };
+        let namespace =
+            Self { name: name.to_owned(), network, mounts, requests: Some(requests), keeper: Some(keeper), cgroup };
         namespace.ip("link set lo up")?;
         Ok(namespace)
     }
@@ -85,7 +92,9 @@ impl Namespace {
     }
 
     /// Starts a program in the namespace. It is killed when the namespace is dropped or this process ends.
-    pub fn spawn(&self, command: Command) -> Result<Child> {
+    pub fn spawn(&self, mut command: Command) -> Result<Child> {
+        // Whatever it attaches to sockets must not be attached to those of the whole machine.
+        command.env(cgroup::VARIABLE, self.cgroup.as_ref().map_or(Path::new(NO_CGROUP), Cgroup::path));
         let program = command.get_program().to_string_lossy().into_owned();
         let (reply, answer) = mpsc::channel();
         self.requests
@@ -171,6 +180,9 @@ impl Drop for Namespace {
     }
 }
 
+/// A control group that cannot be opened.
+const NO_CGROUP: &str = "/nonexistent/control-group";
+
 /// Why [`enter`] does not fail.
 const ENTERS: &str = "the descriptors are namespaces, and creating them took the same privilege";
 
@@ -190,7 +202,11 @@ fn descriptor_path(descriptor: &OwnedFd) -> PathBuf {
 ///
 /// All children are started here because `PR_SET_PDEATHSIG` counts the end of the *thread* that forked, not of the
 /// process (prctl(2)): it has to be a thread that lives as long as the namespace.
-fn keep(ready: &mpsc::Sender<Result<(OwnedFd, OwnedFd)>>, requests: &mpsc::Receiver<SpawnRequest>) {
+fn keep(
+    ready: &mpsc::Sender<Result<(OwnedFd, OwnedFd)>>,
+    requests: &mpsc::Receiver<SpawnRequest>,
+    door: Option<&Arc<File>>,
+) {
     let created = create();
     let failed = created.is_err();
     if ready.send(created).is_err() || failed {
@@ -198,11 +214,20 @@ fn keep(ready: &mpsc::Sender<Result<(OwnedFd, OwnedFd)>>, requests: &mpsc::Recei
     }
     let parent = getpid();
     for (mut command, reply) in requests {
-        // SAFETY: between fork and exec only prctl(2) and getppid(2) are called: both are async-signal-safe, and no
-        // memory is allocated.
-        unsafe { command.pre_exec(move || die_with(parent)) };
+        let door = door.cloned();
+        // SAFETY: between fork and exec only write(2), prctl(2) and getppid(2) are called: all are async-signal-safe, and
+        // no memory is allocated.
+        unsafe { command.pre_exec(move || go_in(door.as_deref()).and_then(|()| die_with(parent))) };
         // A caller that is gone does not want the child: it ends with the namespace.
         let _ = reply.send(command.spawn());
+    }
+}
+
+/// Moves the calling process into a control group.
+fn go_in(door: Option<&File>) -> io::Result<()> {
+    match door {
+        Some(door) => Ok(write(door, b"0").map(drop)?),
+        None => Ok(()),
     }
 }
 
