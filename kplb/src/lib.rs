@@ -19,6 +19,7 @@ pub mod packet_socket;
 pub mod privileges;
 pub mod reset;
 pub mod run_dir;
+pub mod sockets;
 
 pub mod election;
 
