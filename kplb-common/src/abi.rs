@@ -4,7 +4,7 @@
 //! which is part of the pin path: an agent never opens maps of another layout.
 
 /// Version of the layout of all maps; part of the pin path.
-pub const LAYOUT_VERSION: u32 = 7;
+pub const LAYOUT_VERSION: u32 = 8;
 
 /// Name of the XDP program on the interface's ingress.
 ///
@@ -21,6 +21,30 @@ pub const TC_PROGRAM: &str = "kplb_tc";
 /// 5.13, for `bpf_for_each_map_elem`.
 pub const SWEEP_PROGRAM: &str = "kplb_sweep";
 
+/// Programs at the sockets of this node's clients, in the order in which they are attached: answers are turned back
+/// before a socket is led anywhere.
+///
+/// # Minimum kernel version
+/// 5.8, for `getpeername`; with an error of its own for what is refused: 6.1.
+pub const SOCKET_PROGRAMS: [&str; 8] = [
+    "kplb_getpeer4",
+    "kplb_getpeer6",
+    "kplb_recvmsg4",
+    "kplb_recvmsg6",
+    "kplb_connect4",
+    "kplb_connect6",
+    "kplb_sendmsg4",
+    "kplb_sendmsg6",
+];
+/// Name of the program that forgets a socket when it is closed.
+///
+/// # Minimum kernel version
+/// 5.9
+pub const RELEASE_PROGRAM: &str = "kplb_release";
+
+/// Name of the constant that says whether the kernel lets a program choose the error of a system call.
+pub const CHOOSES_ERRORS: &str = "CHOOSES_ERRORS";
+
 /// Services that can exist at once; service ids are below it.
 pub const MAX_SERVICES: u32 = 1024;
 /// Backends that can exist at once, over all services; backend ids are below it.
@@ -36,6 +60,11 @@ pub const DEFAULT_HALF_OPEN_ENTRIES: u32 = 2 * 8_192;
 
 /// NAT ports tried for a new flow before it is dropped.
 pub const MAX_NAT_PROBES: u32 = 128;
+
+/// Sockets that are led to a backend at once, and known to be.
+pub const MAX_LOCAL_SOCKETS: u32 = 16_384;
+/// Backends that unconnected sockets have sent to of late.
+pub const MAX_LOCAL_PEERS: u32 = 8_192;
 
 /// Bytes of the ring of reports: a thousand of them, where one is enough to make the agent look.
 pub const REPORTS_BYTES: u32 = 16 * 1024;
@@ -84,9 +113,13 @@ pub mod map {
     pub const FLOW_COUNTS: &str = "FLOW_COUNTS";
     /// Ring of [`crate::sweep::Orphan`]s.
     pub const ORPHANS: &str = "ORPHANS";
+    /// Socket cookie to the [`crate::local::Diversion`] of a connected socket.
+    pub const LOCAL_SOCKETS: &str = "LOCAL_SOCKETS";
+    /// [`crate::local::LocalPeer`] to the [`crate::local::Diversion`] of what was sent to it.
+    pub const LOCAL_PEERS: &str = "LOCAL_PEERS";
 
     /// Every map above, in the order in which they are pinned.
-    pub const ALL: [&str; 20] = [
+    pub const ALL: [&str; 22] = [
         NODE,
         GATE,
         VIPS4,
@@ -107,5 +140,7 @@ pub mod map {
         SWEEP,
         FLOW_COUNTS,
         ORPHANS,
+        LOCAL_SOCKETS,
+        LOCAL_PEERS,
     ];
 }

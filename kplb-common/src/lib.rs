@@ -27,6 +27,8 @@ pub mod verdict;
 
 pub mod stats;
 
+pub mod local;
+
 pub mod report;
 pub mod sweep;
 

@@ -117,6 +117,9 @@ pub trait Address: Copy + Eq + Default + 'static {
     /// This address in the first of sixteen bytes, the rest zero.
     fn widen(&self) -> Ip6;
 
+    /// This address as an IPv6 socket shows it: an IPv4 address mapped (RFC 4291, section 2.5.5.2).
+    fn mapped(&self) -> Ip6;
+
     /// The sum of the words, for checksums.
     #[inline(always)]
     fn sum(&self) -> u64 {
@@ -128,6 +131,23 @@ pub trait Address: Copy + Eq + Default + 'static {
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Ip4(u32);
+
+/// The third word of a mapped IPv4 address.
+const MAPPED: u32 = 0xffff_u32.to_be();
+
+impl Ip4 {
+    /// From the memory word that holds the bytes of the wire.
+    #[inline(always)]
+    pub const fn from_wire(word: u32) -> Self {
+        Self(word)
+    }
+
+    /// The memory word that holds the bytes of the wire.
+    #[inline(always)]
+    pub const fn to_wire(self) -> u32 {
+        self.0
+    }
+}
 
 impl Address for Ip4 {
     const VERSION: u8 = 4;
@@ -145,6 +165,11 @@ impl Address for Ip4 {
     #[inline(always)]
     fn widen(&self) -> Ip6 {
         Ip6([self.0, 0, 0, 0])
+    }
+
+    #[inline(always)]
+    fn mapped(&self) -> Ip6 {
+        Ip6([0, 0, MAPPED, self.0])
     }
 }
 
@@ -165,6 +190,29 @@ impl From<Ip4> for Ipv4Addr {
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Ip6([u32; 4]);
 
+impl Ip6 {
+    /// From the memory words that hold the bytes of the wire.
+    #[inline(always)]
+    pub const fn from_wire(words: [u32; 4]) -> Self {
+        Self(words)
+    }
+
+    /// The memory words that hold the bytes of the wire.
+    #[inline(always)]
+    pub const fn to_wire(self) -> [u32; 4] {
+        self.0
+    }
+
+    /// The IPv4 address that is mapped into this one, if one is.
+    #[inline(always)]
+    pub const fn to_ip4(self) -> Option<Ip4> {
+        match self.0 {
+            [0, 0, MAPPED, v4] => Some(Ip4(v4)),
+            _ => None,
+        }
+    }
+}
+
 impl Address for Ip6 {
     const VERSION: u8 = 6;
 
@@ -181,6 +229,11 @@ impl Address for Ip6 {
 
     #[inline(always)]
     fn widen(&self) -> Ip6 {
+        *self
+    }
+
+    #[inline(always)]
+    fn mapped(&self) -> Ip6 {
         *self
     }
 }
@@ -208,6 +261,17 @@ mod tests {
     use core::mem::transmute_copy;
 
     use super::*;
+
+    #[test]
+    fn ipv4_addresses_are_mapped_and_found_again() {
+        let v4 = Ipv4Addr::new(198, 18, 0, 1);
+        let mapped = Ip4::from(v4).mapped();
+        assert_eq!(Ipv6Addr::from(mapped), v4.to_ipv6_mapped());
+        assert_eq!(mapped.to_ip4(), Some(Ip4::from(v4)));
+        let v6 = Ip6::from("2001:2::1".parse::<Ipv6Addr>().expect("a valid address"));
+        assert_eq!((v6.mapped(), v6.to_ip4()), (v6, None));
+        assert_eq!(Ip4::from(v4).widen().to_ip4(), None);
+    }
 
     #[test]
     fn bytes_are_wire_bytes() {

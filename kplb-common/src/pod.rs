@@ -9,6 +9,7 @@ use crate::{
     endpoint::Endpoint,
     fence::{Lease, Vip},
     flow::{Flow, FlowKey},
+    local::{Diversion, LocalPeer},
     net::{Ip4, Ip6},
     node::Node,
     report::Report,
@@ -23,6 +24,8 @@ unsafe impl Pod for Backend {}
 // SAFETY: as above.
 unsafe impl Pod for BackendStats {}
 // SAFETY: as above.
+unsafe impl Pod for Diversion {}
+// SAFETY: as above.
 unsafe impl Pod for FlowCount {}
 // SAFETY: as above.
 unsafe impl Pod for Ip4 {}
@@ -30,6 +33,8 @@ unsafe impl Pod for Ip4 {}
 unsafe impl Pod for Ip6 {}
 // SAFETY: as above.
 unsafe impl Pod for Lease {}
+// SAFETY: as above.
+unsafe impl Pod for LocalPeer {}
 // SAFETY: as above.
 unsafe impl Pod for Node {}
 // SAFETY: as above.

@@ -28,6 +28,18 @@ pub enum WhenEmpty {
     Wait = 1,
 }
 
+/// Where clients on this node are led when they connect to a service.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LocalClients {
+    /// To the backend on this node while it takes new flows, else where the ring says.
+    PreferLocal = 0,
+    /// Where the ring says.
+    Hash = 1,
+    /// Nowhere: their packets go to the VIP's holder like anybody's.
+    Off = 2,
+}
+
 /// A service; value of `SERVICES4` and `SERVICES6`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -42,8 +54,10 @@ pub struct Service {
     pub forwarding: u8,
     /// A [`WhenEmpty`].
     pub when_empty: u8,
-    /// Always zero.
-    pub _pad: [u8; 3],
+    /// A [`LocalClients`].
+    pub local_clients: u8,
+    /// Id of the backend that clients on this node prefer, or [`crate::maglev::NO_BACKEND`].
+    pub local_backend: u16,
 }
 
 const _: () = assert!(size_of::<Service>() == 16);
@@ -53,6 +67,12 @@ impl Service {
     #[inline(always)]
     pub fn waits_when_empty(&self) -> bool {
         self.when_empty == WhenEmpty::Wait as u8
+    }
+
+    /// Whether clients on this node are led to a backend at their sockets.
+    #[inline(always)]
+    pub fn leads_local_clients(&self) -> bool {
+        self.local_clients != LocalClients::Off as u8
     }
 
     /// Whether all flows of one client address keep to one backend.

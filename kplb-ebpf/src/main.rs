@@ -30,12 +30,14 @@ mod rewrite;
 mod report;
 mod sweep;
 
+mod sock;
+
 mod maps;
 
 use aya_ebpf::{
     bindings::xdp_action,
-    macros::{classifier, xdp},
-    programs::{TcContext, XdpContext},
+    macros::{cgroup_sock, cgroup_sock_addr, classifier, xdp},
+    programs::{SockAddrContext, SockContext, TcContext, XdpContext},
 };
 
 use crate::packet::{SkbPacket, XdpPacket};
@@ -66,6 +68,66 @@ fn kplb_tc(ctx: TcContext) -> i32 {
 fn kplb_sweep(_ctx: XdpContext) -> u32 {
     sweep::run();
     xdp_action::XDP_PASS
+}
+
+/// A client on this node connects.
+///
+/// # Minimum kernel version
+/// 4.17; of all that follow: 5.8, for the two of `getpeername`.
+#[cgroup_sock_addr(connect4)]
+fn kplb_connect4(ctx: SockAddrContext) -> i32 {
+    sock::connect4(&ctx)
+}
+
+/// See [`kplb_connect4`].
+#[cgroup_sock_addr(connect6)]
+fn kplb_connect6(ctx: SockAddrContext) -> i32 {
+    sock::connect6(&ctx)
+}
+
+/// A client on this node sends from a socket that is not connected.
+#[cgroup_sock_addr(sendmsg4)]
+fn kplb_sendmsg4(ctx: SockAddrContext) -> i32 {
+    sock::sendmsg4(&ctx)
+}
+
+/// See [`kplb_sendmsg4`].
+#[cgroup_sock_addr(sendmsg6)]
+fn kplb_sendmsg6(ctx: SockAddrContext) -> i32 {
+    sock::sendmsg6(&ctx)
+}
+
+/// A client on this node asks from whom a datagram came.
+#[cgroup_sock_addr(recvmsg4)]
+fn kplb_recvmsg4(ctx: SockAddrContext) -> i32 {
+    sock::recvmsg4(&ctx)
+}
+
+/// See [`kplb_recvmsg4`].
+#[cgroup_sock_addr(recvmsg6)]
+fn kplb_recvmsg6(ctx: SockAddrContext) -> i32 {
+    sock::recvmsg6(&ctx)
+}
+
+/// A client on this node asks to whom it is connected.
+#[cgroup_sock_addr(getpeername4)]
+fn kplb_getpeer4(ctx: SockAddrContext) -> i32 {
+    sock::getpeername4(&ctx)
+}
+
+/// See [`kplb_getpeer4`].
+#[cgroup_sock_addr(getpeername6)]
+fn kplb_getpeer6(ctx: SockAddrContext) -> i32 {
+    sock::getpeername6(&ctx)
+}
+
+/// A socket on this node is closed.
+///
+/// # Minimum kernel version
+/// 5.9
+#[cgroup_sock(sock_release)]
+fn kplb_release(ctx: SockContext) -> i32 {
+    sock::release(&ctx)
 }
 
 #[cfg(not(test))]

@@ -20,6 +20,7 @@ use kplb_common::{
     fence::{Lease, Vip},
     flow::{Flow, FlowKey},
     gate::Gate,
+    local::{Diversion, LocalPeer},
     maglev::{NO_BACKEND, Ring},
     net::{Ip4, Ip6},
     node::Node,
@@ -101,6 +102,12 @@ static FLOW_COUNTS: Array<FlowCount> = Array::with_max_entries(abi::MAX_BACKENDS
 #[map]
 static ORPHANS: RingBuf = RingBuf::with_byte_size(abi::ORPHANS_BYTES, 0);
 
+/// Filled by all processors at once, and read by the agent.
+#[map]
+pub static LOCAL_SOCKETS: LruHashMap<u64, Diversion> = LruHashMap::with_max_entries(abi::MAX_LOCAL_SOCKETS, 0);
+#[map]
+pub static LOCAL_PEERS: LruHashMap<LocalPeer, Diversion> = LruHashMap::with_max_entries(abi::MAX_LOCAL_PEERS, 0);
+
 /// A table of flows.
 pub type FlowTable<A> = LruHashMap<FlowKey<A>, Flow<A>>;
 
@@ -172,6 +179,26 @@ pub fn store<A>(table: &FlowTable<A>, key: &FlowKey<A>, flow: &Flow<A>, flags: u
 /// Removes an entry, if it is there: it may have been evicted.
 #[inline(always)]
 pub fn remove<A>(table: &FlowTable<A>, key: &FlowKey<A>) {
+    let _ = table.remove(key);
+}
+
+/// What is remembered of a socket.
+#[inline(always)]
+pub fn diversion<K>(table: &'static LruHashMap<K, Diversion>, key: &K) -> Option<&'static Diversion> {
+    // SAFETY: valid until the program ends; an entry that is given to another socket meanwhile no longer fits the peer
+    // that the caller compares it with.
+    unsafe { table.get(key) }
+}
+
+/// Remembers, if there is room: without, the client sees the backend's address, and nothing else is wrong.
+#[inline(always)]
+pub fn divert<K>(table: &'static LruHashMap<K, Diversion>, key: &K, diversion: &Diversion) {
+    let _ = table.insert(key, diversion, 0);
+}
+
+/// Forgets, if there is anything: an entry may have been evicted.
+#[inline(always)]
+pub fn forget<K>(table: &'static LruHashMap<K, Diversion>, key: &K) {
     let _ = table.remove(key);
 }
 

@@ -18,10 +18,10 @@ use kplb_common::{
     fence::{Fencing, Vip},
     flow_state::FlowState,
     gate::{self, GATE_WORDS, Gate},
-    maglev::Ring,
+    maglev::{NO_BACKEND, Ring},
     net::{Address as _, Be16, Ip4, Ip6, Mac},
     node::{LIFETIMES, Node},
-    service::{ForwardingMode, Service, WhenEmpty},
+    service::{ForwardingMode, LocalClients, Service, WhenEmpty},
 };
 
 use crate::{
@@ -190,12 +190,20 @@ pub fn desired(
     for (service_id, service) in (0_u16..).zip(&config.services) {
         check(service, facts)?;
         let mut members = Vec::with_capacity(service.backends.len());
+        let mut local_backend = NO_BACKEND;
         // In this order: the other way round would take an id for the backend that ends the list.
         for (backend, id) in service.backends.iter().zip(backend_ids.by_ref()) {
             open_gate(&mut gate, &Endpoint { address: backend.address, protocol: service.protocol });
             let Condition { share, state } = conditions.backends[usize::from(id)];
+            let weight = u32::from(backend.weight) * share;
+            let is_preferred = weight > 0
+                && service.local_clients == LocalClients::PreferLocal
+                && location(backend, facts) == Location::Local;
+            if is_preferred && local_backend == NO_BACKEND {
+                local_backend = id;
+            }
             desired.backends.insert(id, self::backend(backend, service_id, facts, state));
-            members.push(Member { address: backend.address, weight: u32::from(backend.weight) * share, id });
+            members.push(Member { address: backend.address, weight, id });
         }
         desired.rings.insert(service_id, rings.get(service_id, service.seed, members));
         let address = service.vip.ip();
@@ -211,7 +219,8 @@ pub fn desired(
                 persistence: service.persistence as u8,
                 forwarding: ForwardingMode::Nat as u8,
                 when_empty: conditions.when_empty[usize::from(service_id)] as u8,
-                _pad: [0; 3],
+                local_clients: service.local_clients as u8,
+                local_backend,
             },
         );
     }
@@ -325,7 +334,7 @@ fn backend(backend: &BackendConfig, service: u16, facts: &NodeFacts, state: Back
 
 #[cfg(test)]
 mod tests {
-    use kplb_common::{gate::may_pass, maglev::NO_BACKEND, net::TCP};
+    use kplb_common::{gate::may_pass, net::TCP};
 
     use super::*;
     use crate::config;
@@ -389,11 +398,17 @@ mod tests {
         let open = Vip::new(Fencing::Open);
         assert_eq!(desired.vips, [(ip("198.18.0.100"), open), (ip("2001:2::100"), open)].into());
 
-        let service = |id, seed, persistence| Service { seed, id, persistence, ..Service::default() };
+        let service = |id, seed, persistence, local_backend| Service {
+            seed,
+            id,
+            persistence,
+            local_backend,
+            ..Service::default()
+        };
         let services = [
-            (endpoint(vip4, Protocol::Tcp), service(0, 7, 0)),
-            (endpoint(vip6, Protocol::Udp), service(1, 0, 1)),
-            (endpoint("198.18.0.100:443", Protocol::Tcp), service(2, 0, 0)),
+            (endpoint(vip4, Protocol::Tcp), service(0, 7, 0, 0)),
+            (endpoint(vip6, Protocol::Udp), service(1, 0, 1, NO_BACKEND)),
+            (endpoint("198.18.0.100:443", Protocol::Tcp), service(2, 0, 0, 3)),
         ];
         assert_eq!(desired.services, services.into());
 
@@ -463,6 +478,30 @@ mod tests {
         let waits: Vec<bool> = desired.services.values().map(Service::waits_when_empty).collect();
         assert_eq!(waits.iter().filter(|waits| **waits).count(), 1);
         assert!(desired.services[&endpoint("198.18.0.100:6443", Protocol::Tcp)].waits_when_empty());
+    }
+
+    /// Clients on this node are led to its own backend while that takes new flows, unless they are not to be.
+    #[test]
+    fn the_nodes_own_backend_is_preferred_while_it_is_active() {
+        let preferred = |config: &Config, conditions: &Conditions| {
+            let desired = desired(config, &facts(), conditions, &mut Rings::default()).expect("possible");
+            let service = desired.services[&endpoint("198.18.0.100:6443", Protocol::Tcp)];
+            (service.local_clients, service.local_backend)
+        };
+        let active = Conditions::all_active(&config());
+        assert_eq!(preferred(&config(), &active), (LocalClients::PreferLocal as u8, 0));
+        for state in [BackendState::Serving, BackendState::Down] {
+            let mut conditions = active.clone();
+            conditions.backends[0] = Condition { share: 0, state };
+            assert_eq!(preferred(&config(), &conditions).1, NO_BACKEND);
+        }
+        for (word, number) in [("hash", LocalClients::Hash), ("off", LocalClients::Off)] {
+            let text = TEXT.replacen("seed = 7", &format!("seed = 7\nlocal_clients = '{word}'"), 1);
+            let config = config::parse(&text, "test").expect("valid");
+            assert_eq!(preferred(&config, &active), (number as u8, NO_BACKEND));
+        }
+        let config = config::parse(&TEXT.replacen("11:6443\" }", "11:6443\", weight = 0 }", 1), "test").expect("valid");
+        assert_eq!(preferred(&config, &active).1, NO_BACKEND);
     }
 
     /// Half of the share is half of the weight.

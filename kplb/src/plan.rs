@@ -4,6 +4,9 @@
 //! backends, and a ring that names only backends which are serving and belong to it. And one that opens stands behind the
 //! fence that its VIP is to have.
 //!
+//! The backend that a service prefers for this node's clients is written with the service, last: the programs check
+//! that it is the service's own and serving.
+//!
 //! Operations are in this order:
 //!
 //! ```text
@@ -333,7 +336,7 @@ mod tests {
         fence::Fencing,
         gate::GATE_WORDS,
         net::{Address, Ip4, Mac},
-        service::Persistence,
+        service::{LocalClients, Persistence},
     };
     use proptest::prelude::*;
 
@@ -368,6 +371,7 @@ mod tests {
                     vip,
                     protocol,
                     persistence,
+                    local_clients: LocalClients::PreferLocal,
                     seed,
                     on_down: OnDown::Reset,
                     drain_timeout: None,

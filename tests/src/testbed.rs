@@ -185,6 +185,14 @@ impl Testbed {
         &self.dataplane
     }
 
+    /// Loads the programs at sockets, too; they are attached nowhere.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn load_socket_programs(&mut self) -> Result<()> {
+        self.dataplane.load_socket_programs()
+    }
+
     /// The leases of the fenced VIPs.
     pub fn leases(&mut self) -> &mut Leases {
         &mut self.leases

@@ -5,14 +5,16 @@ use aya::maps::MapType;
 use kplb::{config::FlowsConfig, dataplane::FlowTableSizes, model::NodeFacts};
 use kplb_common::{
     abi::{
-        DEFAULT_FLOW_ENTRIES, DEFAULT_HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_SERVICES, N_LEASES, ORPHANS_BYTES,
-        REPORTS_BYTES, SWEEP_PROGRAM, TC_PROGRAM, XDP_PROGRAM, map,
+        DEFAULT_FLOW_ENTRIES, DEFAULT_HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_LOCAL_PEERS, MAX_LOCAL_SOCKETS,
+        MAX_SERVICES, N_LEASES, ORPHANS_BYTES, RELEASE_PROGRAM, REPORTS_BYTES, SOCKET_PROGRAMS, SWEEP_PROGRAM,
+        TC_PROGRAM, XDP_PROGRAM, map,
     },
     backend::Backend,
     endpoint::Endpoint,
     fence::{Lease, Vip},
     flow::{Flow, FlowKey},
     gate::Gate,
+    local::{Diversion, LocalPeer},
     net::{Ip4, Ip6, Mac},
     node::Node,
     service::Service,
@@ -88,6 +90,8 @@ const EXPECTED: [Expected; map::ALL.len()] = [
     table::<u32, Sweep>(map::SWEEP, MapType::Array, 1),
     table::<u32, FlowCount>(map::FLOW_COUNTS, MapType::Array, MAX_BACKENDS),
     ring(map::ORPHANS, ORPHANS_BYTES),
+    table::<u64, Diversion>(map::LOCAL_SOCKETS, MapType::LruHash, MAX_LOCAL_SOCKETS),
+    table::<LocalPeer, Diversion>(map::LOCAL_PEERS, MapType::LruHash, MAX_LOCAL_PEERS),
 ];
 
 #[test]
@@ -108,10 +112,15 @@ fn maps_are_what_the_agent_takes_them_for() -> Result<()> {
 
 #[test]
 fn programs_are_named_and_within_the_verifiers_means() -> Result<()> {
-    let testbed = testbed()?;
+    let mut testbed = testbed()?;
+    testbed.load_socket_programs()?;
     let dataplane = testbed.dataplane();
     let (xdp, tc, sweep) = (dataplane.xdp()?.info()?, dataplane.tc()?.info()?, dataplane.sweeper()?.info()?);
-    for (name, info) in [(XDP_PROGRAM, xdp), (TC_PROGRAM, tc), (SWEEP_PROGRAM, sweep)] {
+    let mut programs = vec![(XDP_PROGRAM, xdp), (TC_PROGRAM, tc), (SWEEP_PROGRAM, sweep)];
+    for name in SOCKET_PROGRAMS.into_iter().chain([RELEASE_PROGRAM]) {
+        programs.push((name, dataplane.socket_program(name)?));
+    }
+    for (name, info) in programs {
         assert!(name.len() <= LONGEST_NAME, "{name} is cut off");
         assert_eq!(info.name_as_str(), Some(name));
         let verified = info.verified_instruction_count().context("the kernel is older than 5.16")?;

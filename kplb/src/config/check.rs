@@ -107,6 +107,7 @@ fn check_service(
         vip: vip.value,
         protocol,
         persistence: service.persistence,
+        local_clients: service.local_clients,
         seed: service.seed,
         on_down: service.on_down,
         drain_timeout: service.drain_timeout,

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use kplb_common::service::Persistence;
+use kplb_common::service::{LocalClients, Persistence};
 
 use super::{
     Balancers, FlowsConfig, NodeConfig, OnDown, Place, Problems, Protocol, health::DraftCheck, value, vrrp::DraftVrrp,
@@ -34,6 +34,7 @@ pub(super) struct DraftService {
     pub(super) vip: Option<At<SocketAddr>>,
     pub(super) protocol: Protocol,
     pub(super) persistence: Persistence,
+    pub(super) local_clients: LocalClients,
     pub(super) seed: u64,
     pub(super) check: DraftCheck,
     pub(super) on_down: OnDown,
@@ -58,6 +59,7 @@ impl DraftService {
             vip: None,
             protocol: Protocol::Tcp,
             persistence: Persistence::Client,
+            local_clients: LocalClients::PreferLocal,
             seed: 0,
             check: DraftCheck::default(),
             on_down: OnDown::Reset,

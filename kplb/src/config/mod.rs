@@ -26,7 +26,10 @@ use std::{
     time::Duration,
 };
 
-use kplb_common::{net, service::Persistence};
+use kplb_common::{
+    net,
+    service::{LocalClients, Persistence},
+};
 
 pub use self::{
     health::{
@@ -86,6 +89,8 @@ pub struct ServiceConfig {
     pub protocol: Protocol,
     /// Which flows keep to one backend.
     pub persistence: Persistence,
+    /// Where clients on this node are led.
+    pub local_clients: LocalClients,
     /// Key of the hashes that place backends and clients on the ring; the same on every node.
     pub seed: u64,
     /// What becomes of established flows when a backend goes down.

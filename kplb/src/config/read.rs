@@ -4,7 +4,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use kplb_common::service::Persistence;
+use kplb_common::service::{LocalClients, Persistence};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -180,11 +180,12 @@ impl Reader<'_, '_> {
     }
 
     fn service(&mut self, place: Place, table: &DeTable<'_>) -> DraftService {
-        const KEYS: [&str; 10] = [
+        const KEYS: [&str; 11] = [
             "name",
             "vip",
             "protocol",
             "persistence",
+            "local_clients",
             "seed",
             "check",
             "on_down",
@@ -194,6 +195,8 @@ impl Reader<'_, '_> {
         ];
         let on_down = [("reset", OnDown::Reset), ("keep", OnDown::Keep)];
         let protocols = Protocol::ALL.map(|protocol| (protocol.name(), protocol));
+        let places =
+            [("prefer-local", LocalClients::PreferLocal), ("hash", LocalClients::Hash), ("off", LocalClients::Off)];
         let persistences = [("client", Persistence::Client), ("connection", Persistence::Connection)];
 
         let mut service = DraftService::new(place);
@@ -207,6 +210,7 @@ impl Reader<'_, '_> {
                 }
                 "protocol" => set(&mut service.protocol, self.one_of(key, value, &protocols)),
                 "persistence" => set(&mut service.persistence, self.one_of(key, value, &persistences)),
+                "local_clients" => set(&mut service.local_clients, self.one_of(key, value, &places)),
                 "seed" => set(&mut service.seed, self.integer(key, value, &SEED_RANGE)),
                 "check" => service.check = self.check("service.check", value),
                 "on_down" => set(&mut service.on_down, self.one_of(key, value, &on_down)),

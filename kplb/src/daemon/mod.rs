@@ -10,6 +10,7 @@ mod claim;
 mod herald;
 mod hooks;
 pub mod leftovers;
+mod local;
 mod preflight;
 mod probe;
 mod report;

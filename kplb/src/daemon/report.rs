@@ -7,8 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kplb_common::{flow::Direction, net::Mac, service::Persistence, stats::BackendStats, sweep::FlowCount};
+use kplb_common::{
+    flow::Direction,
+    net::Mac,
+    service::{LocalClients, Persistence},
+    stats::BackendStats,
+    sweep::FlowCount,
+};
 
+use super::local::Local;
 use crate::{
     config::{BackendConfig, Config, ServiceConfig},
     dataplane::{Attached, Counters},
@@ -24,6 +31,7 @@ use crate::{
 pub(super) struct Sources<'a> {
     pub(super) interface: &'a str,
     pub(super) attached: &'a Attached,
+    pub(super) local: Local,
     pub(super) uptime: Duration,
     pub(super) now: Instant,
     pub(super) config: &'a Config,
@@ -86,6 +94,12 @@ fn service_status(sources: &Sources<'_>, id: u16, first_backend: usize, service:
         persistence: match service.persistence {
             Persistence::Client => "client",
             Persistence::Connection => "connection",
+        }
+        .to_owned(),
+        local_clients: match service.local_clients {
+            LocalClients::PreferLocal if sources.local.is_on() => "prefer-local",
+            LocalClients::Hash if sources.local.is_on() => "hash",
+            _ => "off",
         }
         .to_owned(),
         flows: total(backends.iter().map(|backend| &backend.flows)),

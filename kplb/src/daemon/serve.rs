@@ -22,6 +22,7 @@ use super::{
     backends::Backends,
     campaign::Move,
     claim::{Claim, Duty},
+    local::Local,
     probe::{self, Occasion},
     report::{Sources, report},
     signals::Signals,
@@ -50,6 +51,7 @@ use crate::{
 pub(super) struct Agent<'a> {
     pub(super) options: &'a Options,
     pub(super) attached: Attached,
+    pub(super) local: Local,
     pub(super) since: Instant,
     /// What the maps hold.
     pub(super) applied: Desired,
@@ -210,6 +212,7 @@ impl Agent<'_> {
         self.backends.log_transitions();
         if has_orphans {
             self.end_flows(SweepMode::EndOrphans, "of backends that serve no longer")?;
+            self.local.end_orphans(self.dataplane, &self.applied)?;
         }
         Ok(())
     }
@@ -293,6 +296,7 @@ impl Agent<'_> {
             Ok(counters) => Answer::Status(Box::new(report(&Sources {
                 interface: &self.options.interface,
                 attached: &self.attached,
+                local: self.local,
                 uptime: self.since.elapsed(),
                 now: Instant::now(),
                 config: &self.options.config,

@@ -19,7 +19,9 @@ use super::{
     campaign::Campaign,
     claim::Claim,
     herald::Herald,
-    leftovers, preflight,
+    leftovers,
+    local::Local,
+    preflight,
     probe::{self, Occasion},
     serve::Agent,
     surroundings::Surroundings,
@@ -82,6 +84,7 @@ pub(super) async fn start<'a>(
     bpf_log::follow(dataplane);
     let reports = dataplane.reports()?;
     let attached = dataplane.attach()?;
+    let local = Local::start(config, dataplane);
     let since = Instant::now();
 
     let vips = added.vips.insert(Vips::new(netlink, link.index));
@@ -93,6 +96,7 @@ pub(super) async fn start<'a>(
     let mut agent = Agent {
         options,
         attached,
+        local,
         since,
         applied: desired,
         rings,

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use aya::{
     Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
     maps::{Array, HashMap, Map},
-    programs::{SchedClassifier, Xdp},
+    programs::{ProgramInfo, SchedClassifier, Xdp},
 };
 use aya_log::EbpfLogger;
 use kplb_common::{
@@ -18,6 +18,7 @@ use kplb_common::{
     backend::Backend,
     fence::Vip,
     gate::Gate,
+    local::Diversion,
     maglev::{NO_BACKEND, RING_SIZE, Ring},
     net::{Ip4, Ip6},
     sweep::{Orphan, Sweep, SweepMode},
@@ -28,6 +29,7 @@ use super::{
     attach::{self, Attached, ModeChoice, TcLink},
     counters::{self, Counters},
     leases::Leases,
+    local,
     object::OBJECT,
     pins,
     records::{self, Orphans, Reports},
@@ -232,6 +234,39 @@ impl Dataplane {
         }
     }
 
+    /// Loads the programs at the sockets of this node.
+    ///
+    /// # Errors
+    /// If the kernel lacks what one of them needs.
+    pub fn load_socket_programs(&mut self) -> anyhow::Result<()> {
+        local::load(&mut self.ebpf)
+    }
+
+    /// What the kernel knows of a program at sockets, once it is loaded.
+    ///
+    /// # Errors
+    /// If there is no such program, or it is not loaded.
+    pub fn socket_program(&self, name: &str) -> anyhow::Result<ProgramInfo> {
+        let program = self.ebpf.program(name).with_context(|| format!("the object has no program {name}"))?;
+        Ok(program.info()?)
+    }
+
+    /// Attaches the programs at sockets to a control group, and pins their links; all of them or none.
+    ///
+    /// # Errors
+    /// If the kernel does not take one of them.
+    pub fn attach_to_sockets(&mut self, cgroup: &Path) -> anyhow::Result<()> {
+        local::attach(&mut self.ebpf, cgroup, &self.pin_directory)
+    }
+
+    /// The sockets that were led to backends which serve no longer, as far as they are known.
+    ///
+    /// # Errors
+    /// If the table cannot be read.
+    pub fn orphaned_sockets(&self, is_orphan: impl Fn(&Diversion) -> bool) -> anyhow::Result<Vec<(u64, Diversion)>> {
+        local::orphans(&self.ebpf, is_orphan)
+    }
+
     fn detach_tc(&mut self, link: TcLink) -> anyhow::Result<()> {
         match link {
             TcLink::Pinned => attach::detach_pinned(&pins::tc_link(&self.pin_directory)),
@@ -344,9 +379,11 @@ impl Dataplane {
     fn clear(&mut self) -> anyhow::Result<()> {
         let tc = match std::mem::replace(&mut self.state, State::Detached) {
             State::Attached(tc) => {
+                // Nobody else is led to a backend; who was stays with it.
+                let sockets = local::detach(&self.pin_directory);
                 // The client's side first, so that no packet is rewritten whose reply would not be.
                 let xdp = attach::detach_pinned(&pins::xdp_link(&self.pin_directory));
-                xdp.and(self.detach_tc(tc))
+                sockets.and(xdp).and(self.detach_tc(tc))
             }
             State::Loaded | State::Detached => Ok(()),
         };
@@ -371,8 +408,10 @@ fn load(pin_directory: &Path, flows: FlowTableSizes, log_level: Level) -> anyhow
     let log_level = aya_level(log_level) as u8;
     // Two entries for each flow.
     let (flow_entries, half_open_entries) = (flows.max_flows * 2, flows.max_half_open * 2);
+    let chooses_errors = u8::from(local::chooses_errors());
     let mut loader = EbpfLoader::new();
     loader
+        .override_global(abi::CHOOSES_ERRORS, &chooses_errors, true)
         .override_global(aya_log::LEVEL, &log_level, true)
         .map_max_entries(map::FLOWS4, flow_entries)
         .map_max_entries(map::FLOWS6, flow_entries)

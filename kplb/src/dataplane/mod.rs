@@ -7,6 +7,7 @@ mod attach;
 mod counters;
 mod kernel;
 mod leases;
+mod local;
 mod object;
 mod pins;
 mod records;

@@ -4,6 +4,8 @@
 //! <root>/v<LAYOUT_VERSION>/<interface>/maps/<MAP>
 //!                                     /xdp       link of kplb_xdp
 //!                                     /tc        link of kplb_tc
+//!                                     /sockets/<PROGRAM>
+//!                                                links of the programs at the sockets of this node
 //! ```
 
 use std::{
@@ -34,6 +36,11 @@ pub(super) fn tc_link(directory: &Path) -> PathBuf {
     directory.join("tc")
 }
 
+/// Where the links of the programs at sockets are pinned.
+pub(super) fn sockets(directory: &Path) -> PathBuf {
+    directory.join("sockets")
+}
+
 /// Creates the directory and its parents.
 pub(super) fn create(directory: &Path) -> anyhow::Result<()> {
     let maps = maps(directory);
@@ -47,26 +54,33 @@ pub(super) fn create(directory: &Path) -> anyhow::Result<()> {
 /// If something cannot be removed; what could be is gone then.
 pub fn remove_pins(directory: &Path) -> anyhow::Result<bool> {
     let mut found = false;
+    found |= remove_all(&sockets(directory))?;
     for link in [xdp_link(directory), tc_link(directory)] {
         found |= remove_file(&link)?;
     }
-    let maps = maps(directory);
-    match fs::read_dir(&maps) {
-        Ok(entries) => {
-            for entry in entries {
-                let path = entry.with_context(|| format!("list {}", maps.display()))?.path();
-                found |= remove_file(&path)?;
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("list {}", maps.display())),
-    }
-    remove_directory(&maps)?;
+    found |= remove_all(&maps(directory))?;
     remove_directory(directory)?;
     // The directory of the layout version goes with the last interface, as far as it is ours alone.
     if let Some(version) = directory.parent() {
         let _ = fs::remove_dir(version);
     }
+    Ok(found)
+}
+
+/// Removes a directory of pins.
+pub(super) fn remove_all(directory: &Path) -> anyhow::Result<bool> {
+    let mut found = false;
+    match fs::read_dir(directory) {
+        Ok(entries) => {
+            for entry in entries {
+                let path = entry.with_context(|| format!("list {}", directory.display()))?.path();
+                found |= remove_file(&path)?;
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("list {}", directory.display())),
+    }
+    remove_directory(directory)?;
     Ok(found)
 }
 

@@ -69,6 +69,9 @@ pub struct ServiceStatus {
     pub protocol: String,
     /// Which flows keep to one backend: those of a `client`, or each `connection` for itself.
     pub persistence: String,
+    /// Where clients on this node are led: `prefer-local`, `hash` or `off`; `off`, too, where this kernel or its control
+    /// groups do not allow it.
+    pub local_clients: String,
     /// The sum of its backends' flows.
     pub flows: FlowsStatus,
     /// The sum of its backends' traffic.

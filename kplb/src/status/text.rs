@@ -125,7 +125,7 @@ fn flows(flows: &FlowsStatus) -> String {
 }
 
 fn write_service(out: &mut String, service: &ServiceStatus) -> fmt::Result {
-    let ServiceStatus { name, vip, protocol, persistence, traffic, backends, .. } = service;
+    let ServiceStatus { name, vip, protocol, persistence, local_clients, traffic, backends, .. } = service;
     let endpoint = format!("{vip}/{protocol}");
     writeln!(out)?;
     write!(out, "service {name}")?;
@@ -133,7 +133,7 @@ fn write_service(out: &mut String, service: &ServiceStatus) -> fmt::Result {
     if *name != endpoint {
         write!(out, "  {endpoint}")?;
     }
-    writeln!(out, "  persistence {persistence}, {} flows opened", traffic.flows_opened)?;
+    writeln!(out, "  persistence {persistence}, local clients {local_clients}, {} flows opened", traffic.flows_opened)?;
     let header = [
         "BACKEND",
         "ADDRESS",
@@ -317,6 +317,7 @@ mod tests {
                 vip: "198.18.0.100:6443".parse().expect("an endpoint"),
                 protocol: "tcp".into(),
                 persistence: "client".into(),
+                local_clients: "prefer-local".into(),
                 flows: FlowsStatus { established: 3, half_open: 3, closing: 21 },
                 traffic,
                 backends: vec![backend("cp1", "198.18.0.11:6443", "local", None), down, unchecked],
@@ -335,7 +336,7 @@ eth0  native XDP (the driver supports it), up 1h 2m 5s, kplb 0.1.0, pid 7
 node  02:00:00:00:00:01, 198.18.0.11, no IPv6 address, NAT ports 10000-32767
 flows IPv4 3 established, 3 half open, 21 closing; IPv6 0 established, 0 half open, 0 closing
 
-service apiserver  198.18.0.100:6443/tcp  persistence client, 3 flows opened
+service apiserver  198.18.0.100:6443/tcp  persistence client, local clients prefer-local, 3 flows opened
   BACKEND  ADDRESS           STATE   SINCE  CHECK       NEXT HOP           SHARE  FLOWS  OPENED      TO BACKEND       TO CLIENT
   cp1      198.18.0.11:6443  active  1h 2m  L7OK 3 ms   this node          33.3%      2       3  40 pkt 3.1 KiB  30 pkt 5.0 MiB
   cp2      198.18.0.12:6443  down    1m 1s  L4CON 3 ms  02:00:00:00:00:02  33.3%      2       3  40 pkt 3.1 KiB  30 pkt 5.0 MiB

@@ -51,6 +51,7 @@ pub struct Connection {
     sender: SendRequest<AnyBody>,
     driver: JoinHandle<hyper::Result<()>>,
     local: SocketAddr,
+    peer: SocketAddr,
 }
 
 /// A watch: a response without end.
@@ -86,16 +87,21 @@ impl Connection {
         }
         let stream = socket.connect(address).await.context("TCP connect")?;
         stream.set_nodelay(true)?;
-        let local = stream.local_addr()?;
+        let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
         let name = ServerName::try_from(tls::SERVER_NAME)?;
         let stream = TlsConnector::from(tls::client()?).connect(name, stream).await.context("TLS handshake")?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, driver: tokio::spawn(driver), local })
+        Ok(Self { sender, driver: tokio::spawn(driver), local, peer })
     }
 
     /// This end's address and port.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// The other end's address and port, as this end's kernel tells it.
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.peer
     }
 
     /// `GET path`.

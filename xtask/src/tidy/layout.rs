@@ -12,7 +12,7 @@ use super::Lock;
 const LOCK: &str = "kplb-common/layout.lock";
 
 /// The files of `kplb-common/src` whose types cross the kernel boundary.
-const FILES: [&str; 14] = [
+const FILES: [&str; 15] = [
     "abi",
     "backend",
     "endpoint",
@@ -20,6 +20,7 @@ const FILES: [&str; 14] = [
     "flow",
     "flow_state",
     "gate",
+    "local",
     "maglev",
     "net",
     "node",

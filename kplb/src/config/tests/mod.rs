@@ -37,6 +37,7 @@ fn the_example_passes() {
         vip: socket("198.18.0.100:6443"),
         protocol: Protocol::Tcp,
         persistence: Persistence::Client,
+        local_clients: LocalClients::PreferLocal,
         seed: 0,
         on_down: OnDown::Reset,
         drain_timeout: None,
@@ -90,6 +91,7 @@ fn every_setting_is_taken() {
         vip = "[2001:2::100]:53"
         protocol = "udp"
         persistence = "connection"
+        local_clients = "off"
         seed = 9223372036854775807
         on_down = "keep"
         drain_timeout = "1m"
@@ -115,6 +117,7 @@ fn every_setting_is_taken() {
         vip: socket("[2001:2::100]:53"),
         protocol: Protocol::Udp,
         persistence: Persistence::Connection,
+        local_clients: LocalClients::Off,
         seed: i64::MAX as u64,
         on_down: OnDown::Keep,
         drain_timeout: Some(Duration::from_secs(60)),
@@ -314,6 +317,11 @@ fn what_follows_a_valid_service() {
             &[&["k.toml:8:12: unknown protocol `sctp`: use \"tcp\" or \"udp\""]],
         ),
         (
+            "unknown place",
+            "[[service]]\nlocal_clients = 'here'\nvip = '198.18.0.100:1'\nbackend = [{ address = '198.18.0.13:1' }]",
+            &[&["k.toml:8:17: unknown local_clients `here`: use \"prefer-local\" or \"hash\" or \"off\""]],
+        ),
+        (
             "unknown persistence",
             "[[service]]\npersistence = 'ip'\nvip = '198.18.0.100:1'\nbackend = [{ address = '198.18.0.13:1' }]",
             &[&["k.toml:8:15: unknown persistence `ip`: use \"client\" or \"connection\""]],
@@ -371,7 +379,7 @@ nat_ports = '1-2'
         &["k.toml:2:8: `b c` cannot be a name"],
         &["k.toml:3:7: `localhost:6443` is not an IP address and port: names are not resolved"],
         &[
-            "k.toml:4:1: unknown key `weight`: known here: name, vip, protocol, persistence, seed, check, on_down, drain_timeout, ",
+            "k.toml:4:1: unknown key `weight`: known here: name, vip, protocol, persistence, local_clients, seed, check, on_down, drain_timeout, ",
         ],
         &["k.toml:6:11: `198.18.0.11` has no port: add it, as in 198.18.0.11:6443"],
         &["k.toml:9:10: 1000 is out of range"],
