@@ -312,6 +312,27 @@ fn vips_that_others_move_are_put_right() -> Result<()> {
     stage.holder_is(1)
 }
 
+/// With the prefix of a subnet, as an operator or another program of this kind puts it there: before the agent starts,
+/// and while it runs. Nothing takes it for the node's own address meanwhile.
+#[test]
+fn a_vip_with_a_subnet_does_not_stay_on_a_backup() -> Result<()> {
+    let stage = Stage::new()?;
+    let _master = stage.attach(1, "")?;
+    let node = stage.lab.node(2);
+    let with_subnets = "address add 198.18.0.100/24 dev eth0\naddress add 2001:2::100/64 dev eth0 nodad";
+    node.namespace().ip(with_subnets)?;
+    let mut backup = stage.attach(2, "")?;
+    stage.holder_is(1)?;
+    let moment = Instant::now();
+    node.namespace().ip(with_subnets)?;
+    for vip in cluster::VIPS {
+        backup.process().wait_for_line_after(moment, &format!("the VIP {vip} was on the interface"), SOON)?;
+    }
+    stage.holder_is(1)?;
+    ensure!(!backup.output().contains("ERROR"), "{}", backup.output());
+    backup.stop()
+}
+
 /// Another cluster on the segment with the same router id is reported, and not fought.
 #[test]
 fn a_strangers_adverts_do_not_count() -> Result<()> {

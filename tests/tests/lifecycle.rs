@@ -1,6 +1,6 @@
 //! The agent's coming and going: what it leaves, and what it refuses, with which words.
 
-use std::{process::Command, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
 use kplb_tests::{
@@ -99,6 +99,38 @@ fn announces_and_keeps_the_vip() -> Result<()> {
     agent.stop()
 }
 
+/// Where the kernel would remove the node's own address as well, the VIP stays, and the agent says what to do.
+#[test]
+fn the_nodes_own_address_is_not_removed_with_a_vip() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 1, clients: 0 })?;
+    let node = lab.node(1);
+    let configuration = cluster::elected(lab.nodes(), "");
+    let promote = |scope: &str, value: &str| {
+        let path = format!("/proc/sys/net/ipv4/conf/{scope}/promote_secondaries");
+        node.namespace().run(|| fs::write(&path, value)).context(path)
+    };
+    promote("all", "0")?;
+    promote("eth0", "0")?;
+    node.namespace().ip("address delete 198.18.0.11/16 dev eth0\n\
+         address add 198.18.0.100/16 dev eth0\n\
+         address add 198.18.0.11/16 dev eth0")?;
+    let file = cluster::write(&configuration)?;
+    refuses(node, &["attach", "eth0", "--config", &file.path().to_string_lossy()], "would take 198.18.0.11 away")?;
+    assert!(node.has_address(node.ipv4().into())?, "the node's own address is gone");
+    promote("eth0", "1")?;
+    let agent = cluster::start_agent(node, &configuration, "native")?;
+    holds_the_vips(node)?;
+    assert!(node.has_address(node.ipv4().into())?, "the node's own address is gone");
+    agent.stop()
+}
+
+/// Waits until an agent that is elected is master.
+fn holds_the_vips(node: &Host) -> Result<()> {
+    poll::until("the agent to hold the VIPs", SOON, || {
+        cluster::VIPS.iter().all(|vip| node.has_address(*vip).is_ok_and(|has| has))
+    })
+}
+
 /// Whatever kplb may have left on a node.
 fn traces(node: &Host) -> Result<Vec<String>> {
     let mut show = Command::new("ip");
@@ -111,7 +143,7 @@ fn traces(node: &Host) -> Result<Vec<String>> {
     traces.extend(cluster::VIPS.iter().filter(|vip| interface.contains(&format!(" {vip}/"))).map(ToString::to_string));
     node.namespace().run(|| {
         for directory in ["/sys/fs/bpf/kplb", "/run/kplb"] {
-            if let Ok(entries) = std::fs::read_dir(directory) {
+            if let Ok(entries) = fs::read_dir(directory) {
                 traces.extend(entries.filter_map(Result::ok).map(|entry| entry.path().display().to_string()));
             }
         }
@@ -198,7 +230,7 @@ fn run_directory_and_pin_root_can_be_set() -> Result<()> {
     // A temporary file system in the node's own mounts, so that nothing is left of what is mounted in it.
     let base = "/run/elsewhere";
     let (run, pins) = (format!("{base}/run"), format!("{base}/bpf"));
-    node.namespace().run(|| std::fs::create_dir_all(base))?;
+    node.namespace().run(|| fs::create_dir_all(base))?;
     let kplb = |arguments: &[&str]| -> Result<Command> {
         let mut command = agent::kplb()?;
         command.env("KPLB_RUN_DIR", &run).env("KPLB_PIN_ROOT", &pins).args(arguments);
@@ -214,7 +246,7 @@ fn run_directory_and_pin_root_can_be_set() -> Result<()> {
     assert_eq!(status[0]["services"][0]["vip"], "198.18.0.100:6443");
     let n_links = node.namespace().run(|| -> Result<usize> {
         let layout = format!("{pins}/v{}/eth0", kplb_common::abi::LAYOUT_VERSION);
-        Ok(std::fs::read_dir(&layout).with_context(|| layout)?.count())
+        Ok(fs::read_dir(&layout).with_context(|| layout)?.count())
     })?;
     assert!(n_links >= 2, "{n_links} entries in the pin directory");
     assert!(process.terminate(Duration::from_secs(10))?.success());

@@ -27,7 +27,7 @@ use anyhow::{Context as _, Result, bail};
 use kplb_common::report::Symptom;
 use nix::sys::signal::Signal;
 use tokio::runtime;
-use tracing::{info, warn};
+use tracing::{error, info};
 
 use self::{claim::Duty, signals::Signals, surroundings::Surroundings, vips::Vips};
 use crate::{
@@ -127,17 +127,18 @@ impl Added {
             surroundings.release_next_hops().await;
             results.push(surroundings.wait_for_detach().await);
         }
-        let mut errors = results.into_iter().filter_map(Result::err);
-        let first = errors.next();
-        errors.for_each(|error| warn!("{error:#}"));
-        match first {
-            Some(error) => Err(error.context("could not remove everything")),
-            None => {
-                if had_dataplane {
-                    info!("ended: everything is removed");
-                }
-                Ok(())
-            }
+        first_error(results).context("could not remove everything")?;
+        if had_dataplane {
+            info!("ended: everything is removed");
         }
+        Ok(())
     }
+}
+
+/// The first error of steps that were all taken; the others are logged.
+fn first_error(results: impl IntoIterator<Item = Result<()>>) -> Result<()> {
+    let mut errors = results.into_iter().filter_map(Result::err);
+    let first = errors.next();
+    errors.for_each(|error| error!("{error:#}"));
+    first.map_or(Ok(()), Err)
 }

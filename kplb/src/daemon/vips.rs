@@ -3,8 +3,9 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use anyhow::Result;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
+use super::first_error;
 use crate::{
     netlink::{
         client::{Change, Netlink},
@@ -75,23 +76,36 @@ impl Vips {
         Ok(())
     }
 
-    /// Removes these, whoever added them: another node has them now. Reads back that they are gone.
+    /// Removes these, whoever added them: another node has them now. Reads back that they are gone. One that cannot be
+    /// removed keeps no other.
     pub(super) async fn release(&mut self, vips: &[IpAddr], lock: &Lock) -> Result<()> {
+        let mut results = Vec::new();
         for vip in vips {
             self.held.remove(vip);
-            let change = self.netlink.remove_vip(self.interface, *vip).await?;
-            if self.added.remove(vip) {
-                info!("removed the VIP {vip}");
-            } else if change == Change::Done {
-                warn!("the VIP {vip} was on the interface, and another node may have it: removed it");
-            }
+            results.push(self.banish(*vip).await);
         }
+        results.push(self.read_back(vips).await);
+        results.push(lock.write_record(&Record { vips: self.added.iter().copied().collect() }));
+        first_error(results)
+    }
+
+    async fn banish(&mut self, vip: IpAddr) -> Result<()> {
+        let change = self.netlink.banish_vip(self.interface, vip).await?;
+        if self.added.remove(&vip) {
+            info!("removed the VIP {vip}");
+        } else if change == Change::Done {
+            warn!("the VIP {vip} was on the interface, and another node may have it: removed it");
+        }
+        Ok(())
+    }
+
+    async fn read_back(&self, vips: &[IpAddr]) -> Result<()> {
         for entry in self.netlink.addresses().await? {
             if entry.interface == self.interface && vips.contains(&entry.address) {
-                warn!("the VIP {} is still on the interface, or there again", entry.address);
+                error!("the VIP {} is still on the interface, or there again", entry.address);
             }
         }
-        lock.write_record(&Record { vips: self.added.iter().copied().collect() })
+        Ok(())
     }
 
     /// Puts back what is missing from the interface.
@@ -109,14 +123,17 @@ impl Vips {
         Ok(change)
     }
 
-    /// Removes what was added, as far as it goes.
+    /// Removes what was added, as far as it goes. What stays is still recorded.
     pub(super) async fn remove_all(&mut self, lock: &Lock) -> Result<()> {
         self.held.clear();
+        let mut results = Vec::new();
         for vip in self.added.clone() {
-            self.netlink.remove_vip(self.interface, vip).await?;
-            self.added.remove(&vip);
-            info!("removed the VIP {vip}");
+            results.push(self.netlink.remove_vip(self.interface, vip).await.map(|_| {
+                self.added.remove(&vip);
+                info!("removed the VIP {vip}");
+            }));
         }
+        first_error(results)?;
         lock.remove_record()
     }
 }

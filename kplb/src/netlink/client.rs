@@ -1,8 +1,11 @@
 //! Questions to the kernel, and the few changes that the agent makes.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use futures_util::{TryStreamExt as _, pin_mut};
 use nix::errno::Errno;
 use rtnetlink::{
@@ -13,7 +16,7 @@ use rtnetlink::{
     },
 };
 
-use super::message::{InterfaceAddress, Link, Neighbour, Route, host_prefix};
+use super::message::{InterfaceAddress, Link, Neighbour, Route, dependents, host_prefix};
 
 /// Whether an operation changed anything.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -112,10 +115,62 @@ impl Netlink {
         done_unless(request.execute().await, &[Errno::EEXIST]).with_context(|| format!("add the VIP {vip}"))
     }
 
-    /// Removes a VIP from the interface; nothing is to be done when either is gone.
+    /// Removes a VIP from the interface as it was added by [`Self::add_vip`]; nothing is to be done when either is gone.
     pub async fn remove_vip(&self, interface: u32, vip: IpAddr) -> Result<Change> {
         let removed = self.handle.address().del(vip_message(interface, vip)).execute().await;
         done_unless(removed, &[Errno::EADDRNOTAVAIL, Errno::ENODEV]).with_context(|| format!("remove the VIP {vip}"))
+    }
+
+    /// Removes a VIP from the interface with whatever prefix length something has put it there: the kernel compares that,
+    /// too, and an interface may have one address several times.
+    ///
+    /// # Errors
+    /// If it stays, because it cannot be removed or because the kernel would take others away with it.
+    pub async fn banish_vip(&self, interface: u32, vip: IpAddr) -> Result<Change> {
+        let entries = self.address_messages(interface).await?;
+        let mut change = Change::Unneeded;
+        for entry in &entries {
+            if InterfaceAddress::decode(entry).is_none_or(|entry| entry.address != vip) {
+                continue;
+            }
+            let dependents = dependents(entry, &entries);
+            if !dependents.is_empty() {
+                self.ensure_promotion(interface, vip, &dependents).await?;
+            }
+            // As the kernel has described it: of an address with a peer it compares the peer's as well.
+            let removed = self.handle.address().del(entry.clone()).execute().await;
+            let removed = done_unless(removed, &[Errno::EADDRNOTAVAIL, Errno::ENODEV])
+                .with_context(|| format!("remove the VIP {vip}/{}", entry.header.prefix_len))?;
+            if removed == Change::Done {
+                change = Change::Done;
+            }
+        }
+        Ok(change)
+    }
+
+    /// Every address of the interface.
+    async fn address_messages(&self, interface: u32) -> Result<Vec<AddressMessage>> {
+        let messages = self.handle.address().get().set_link_index_filter(interface).execute();
+        messages.try_collect().await.context("list addresses of the interface")
+    }
+
+    /// Makes sure that the kernel promotes an address of the VIP's subnet when the VIP goes, instead of removing them all.
+    async fn ensure_promotion(&self, interface: u32, vip: IpAddr, dependents: &[IpAddr]) -> Result<()> {
+        let name = self.link(interface).await?.map(|link| link.name).unwrap_or_default();
+        // The kernel heeds either. What cannot be read is off, as it is by default.
+        let is_on = |scope: &str| {
+            let path = format!("/proc/sys/net/ipv4/conf/{scope}/promote_secondaries");
+            fs::read_to_string(path).is_ok_and(|text| text.trim() != "0")
+        };
+        if ["all", &name].into_iter().any(is_on) {
+            return Ok(());
+        }
+        let dependents: Vec<String> = dependents.iter().map(ToString::to_string).collect();
+        bail!(
+            "the VIP {vip} stays on {name}: it is the first address of its subnet there, and the kernel would take {} away \
+             with it; see to it by hand, or allow it with `sysctl -w net/ipv4/conf/{name}/promote_secondaries=1`",
+            dependents.join(", ")
+        );
     }
 
     /// Makes the kernel resolve a neighbour and keep it resolved, with or without traffic. Not for a permanent entry,

@@ -7,7 +7,7 @@ use std::{
 
 use kplb_common::net::Mac;
 
-use super::message::{InterfaceAddress, Link, Neighbour, Route, Suitability, Upkeep};
+use super::message::{InterfaceAddress, Link, Neighbour, Route, Suitability, Upkeep, shares_prefix};
 use crate::model::NodeFacts;
 
 /// One consistent reading of the kernel.
@@ -120,8 +120,8 @@ impl Snapshot {
         }
     }
 
-    /// The address that NATed flows come from: of the interface's addresses that are fit to be a source the one that
-    /// shares a subnet with most backends, primary before secondary, then the kernel's order.
+    /// The address that NATed flows come from: of the interface's addresses that are fit to be a source one that is no
+    /// VIP, the one that shares a subnet with most backends, primary before secondary, then the kernel's order.
     fn source_address(
         &self,
         is_ours: fn(IpAddr) -> bool,
@@ -132,12 +132,13 @@ impl Snapshot {
             .iter()
             .filter(|entry| entry.interface == self.link.index && is_ours(entry.address))
             .filter(|entry| entry.suitability < Suitability::Tentative && !is_link_local(entry.address))
-            // A VIP with a subnet is not one that an agent has added: it is for the model to complain of.
+            // A VIP with a subnet is not one that an agent has added. One that is all there is is for the model to
+            // complain of; beside other addresses it is one that something has left there.
             .filter(|entry| !(vips.contains(&entry.address) && entry.is_host_only()))
             .min_by_key(|entry| {
                 let strangers =
                     backends.iter().filter(|b| !shares_prefix(entry.address, **b, entry.prefix_length)).count();
-                (strangers, entry.suitability)
+                (vips.contains(&entry.address), strangers, entry.suitability)
             })
             .map(|entry| entry.address)
     }
@@ -200,16 +201,6 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-fn shares_prefix(a: IpAddr, b: IpAddr, prefix_length: u8) -> bool {
-    let (a, b, bits) = match (a, b) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits().into(), b.to_bits().into(), Ipv4Addr::BITS),
-        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits(), b.to_bits(), Ipv6Addr::BITS),
-        _ => return false,
-    };
-    let rest = bits.saturating_sub(prefix_length.into());
-    u128::checked_shr(a ^ b, rest).unwrap_or(0) == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,7 +247,7 @@ mod tests {
     #[test]
     fn the_source_is_near_the_backends() {
         use Suitability::{Primary, Secondary, Tentative, Unsuitable};
-        let cases: [(&str, &[InterfaceAddress], Option<&str>); 8] = [
+        let cases: [(&str, &[InterfaceAddress], Option<&str>); 9] = [
             (
                 "first",
                 &[address(ETH0, "198.18.0.11/24", Primary), address(ETH0, "198.18.0.12/24", Primary)],
@@ -279,6 +270,11 @@ mod tests {
             ),
             ("ours", &[address(ETH1, "198.18.0.11/24", Primary)], None),
             ("own", &[address(ETH0, "198.18.0.100/24", Primary)], Some("198.18.0.100")),
+            (
+                "left there",
+                &[address(ETH0, "198.18.0.100/24", Primary), address(ETH0, "198.19.0.1/24", Secondary)],
+                Some("198.19.0.1"),
+            ),
             ("unique", &[address(ETH0, "198.18.0.11/24", Tentative)], None),
             ("fit", &[address(ETH0, "198.18.0.11/24", Unsuitable), address(ETH0, "169.254.0.1/16", Primary)], None),
         ];
@@ -352,15 +348,5 @@ mod tests {
         assert_eq!(mac(&failed, &known), Some(OTHER_MAC));
         known.learn(&survey(&moved));
         assert_eq!(mac(&failed, &known), Some(MAC));
-    }
-
-    #[test]
-    fn prefixes() {
-        assert!(shares_prefix(ip("198.18.0.1"), ip("198.18.0.200"), 24));
-        assert!(!shares_prefix(ip("198.18.0.1"), ip("198.18.1.1"), 24));
-        assert!(shares_prefix(ip("198.18.0.1"), ip("1.1.1.1"), 0));
-        assert!(shares_prefix(ip("2001:2::1"), ip("::"), 0));
-        assert!(!shares_prefix(ip("2001:2::1"), ip("2001:2::2"), 128));
-        assert!(!shares_prefix(ip("2001:2::1"), ip("198.18.0.1"), 0));
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use kplb_common::net::Mac;
 use rtnetlink::packet_route::{
     AddressFamily,
-    address::{AddressAttribute, AddressFlags, AddressMessage},
+    address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
     link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourMessage, NeighbourState},
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia},
@@ -191,6 +191,26 @@ impl InterfaceAddress {
     }
 }
 
+/// The addresses that the kernel removes together with this one, unless it is told to promote one of them: the secondary
+/// ones of its subnet (`__inet_del_ifa` in the kernel's net/ipv4/devinet.c).
+pub fn dependents(entry: &AddressMessage, entries: &[AddressMessage]) -> Vec<IpAddr> {
+    let is_secondary = |entry: &AddressMessage| entry.header.flags.contains(AddressHeaderFlags::Secondary);
+    // The same bit of an IPv6 address means that it is a temporary one.
+    if entry.header.family != AddressFamily::Inet || is_secondary(entry) {
+        return Vec::new();
+    }
+    let Some(primary) = InterfaceAddress::decode(entry) else { return Vec::new() };
+    let secondaries = entries.iter().filter(|other| is_secondary(other)).filter_map(InterfaceAddress::decode);
+    secondaries
+        .filter(|other| {
+            other.interface == primary.interface
+                && other.prefix_length == primary.prefix_length
+                && shares_prefix(other.address, primary.address, primary.prefix_length)
+        })
+        .map(|other| other.address)
+        .collect()
+}
+
 impl Route {
     /// Decodes the answer to a route lookup.
     pub fn decode(message: &RouteMessage) -> Self {
@@ -261,6 +281,17 @@ pub const fn host_prefix(address: IpAddr) -> u8 {
     }
 }
 
+/// Whether two addresses are of one subnet.
+pub fn shares_prefix(a: IpAddr, b: IpAddr, prefix_length: u8) -> bool {
+    let (a, b, bits) = match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits().into(), b.to_bits().into(), Ipv4Addr::BITS),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits(), b.to_bits(), Ipv6Addr::BITS),
+        _ => return false,
+    };
+    let rest = bits.saturating_sub(prefix_length.into());
+    u128::checked_shr(a ^ b, rest).unwrap_or(0) == 0
+}
+
 fn mac(bytes: &[u8]) -> Option<Mac> {
     bytes.try_into().ok().map(Mac::new)
 }
@@ -325,6 +356,48 @@ mod tests {
         assert_eq!(suitability(AddressFlags::Tentative), Suitability::Tentative);
         assert_eq!(suitability(AddressFlags::Tentative | AddressFlags::Dadfailed), Suitability::Unsuitable);
         assert_eq!(suitability(AddressFlags::Tentative | AddressFlags::Optimistic), Suitability::Primary);
+    }
+
+    #[test]
+    fn what_the_kernel_removes_together() {
+        let entry = |text: &str, flags: AddressHeaderFlags| {
+            let (address, prefix_length) = text.split_once('/').expect("a prefix");
+            let address: IpAddr = address.parse().expect("an address");
+            let mut message = AddressMessage::default();
+            message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+            message.header.prefix_len = prefix_length.parse().expect("a prefix length");
+            message.header.flags = flags;
+            message.header.index = 2;
+            message.attributes = vec![AddressAttribute::Local(address)];
+            message
+        };
+        let (primary, secondary) = (AddressHeaderFlags::empty(), AddressHeaderFlags::Secondary);
+        let mut entries = vec![
+            entry("198.18.0.100/24", primary),
+            entry("198.18.0.11/24", secondary),
+            entry("198.18.0.12/25", secondary),
+            entry("198.18.1.13/24", secondary),
+            entry("198.18.0.14/24", primary),
+            entry("2001:2::100/64", primary),
+            entry("2001:2::11/64", secondary),
+        ];
+        assert_eq!(dependents(&entries[0], &entries), [IpAddr::from([198, 18, 0, 11])]);
+        for (n, other) in entries.iter().enumerate().skip(1).filter(|(n, _)| *n != 4) {
+            assert_eq!(dependents(other, &entries), Vec::<IpAddr>::new(), "entry {n}");
+        }
+        entries[1].header.index = 3;
+        assert_eq!(dependents(&entries[0], &entries), Vec::<IpAddr>::new(), "of another interface");
+    }
+
+    #[test]
+    fn prefixes() {
+        let ip = |text: &str| -> IpAddr { text.parse().expect("an address") };
+        assert!(shares_prefix(ip("198.18.0.1"), ip("198.18.0.200"), 24));
+        assert!(!shares_prefix(ip("198.18.0.1"), ip("198.18.1.1"), 24));
+        assert!(shares_prefix(ip("198.18.0.1"), ip("1.1.1.1"), 0));
+        assert!(shares_prefix(ip("2001:2::1"), ip("::"), 0));
+        assert!(!shares_prefix(ip("2001:2::1"), ip("2001:2::2"), 128));
+        assert!(!shares_prefix(ip("2001:2::1"), ip("198.18.0.1"), 0));
     }
 
     #[test]
