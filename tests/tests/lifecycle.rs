@@ -131,6 +131,57 @@ fn holds_the_vips(node: &Host) -> Result<()> {
     })
 }
 
+/// Starts an agent that is elected, and kills it once it is master.
+fn kill_a_master(node: &Host, configuration: &str) -> Result<()> {
+    let mut agent = cluster::start_agent(node, configuration, "native")?;
+    holds_the_vips(node)?;
+    agent.process().kill()
+}
+
+/// The fence is the last to go: without it the node would answer for VIPs that another one has by now.
+#[test]
+fn the_vips_of_a_killed_agent_go_before_its_programs() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 1, clients: 0 })?;
+    let node = lab.node(1);
+    let configuration = cluster::elected(lab.nodes(), "");
+    kill_a_master(node, &configuration)?;
+    // A directory is no pin, and stops the removal of the pins.
+    let obstacle = format!("/sys/fs/bpf/kplb/v{}/eth0/maps/obstacle", kplb_common::abi::LAYOUT_VERSION);
+    node.namespace().run(|| fs::create_dir(&obstacle))?;
+    refuses(node, &["detach", "eth0"], "obstacle")?;
+    for vip in cluster::VIPS {
+        assert!(!node.has_address(vip)?, "{vip} is still there");
+    }
+    node.namespace().run(|| fs::remove_dir(&obstacle))?;
+    agent::run(node, ["detach", "eth0"])?;
+    assert_eq!(traces(node)?, Vec::<String>::new());
+    Ok(())
+}
+
+/// `kplb detach` leaves all as it is, the fence above all, and says what to do; an agent that starts clears up what it
+/// knows, and works.
+#[test]
+fn a_record_that_cannot_be_read() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 2, clients: 0 })?;
+    let node = lab.node(1);
+    let configuration = cluster::elected(lab.nodes(), "");
+    kill_a_master(node, &configuration)?;
+    let other = cluster::start_agent(lab.node(2), &configuration, "native")?;
+    node.namespace().run(|| fs::write("/run/kplb/eth0.json", "{"))?;
+    refuses(node, &["detach", "eth0"], "/run/kplb/eth0.json, in which an earlier agent recorded its VIPs")?;
+    let left = traces(node)?;
+    assert_eq!(left[..3], ["an XDP program", "198.18.0.100", "2001:2::100"], "{left:?}");
+    assert!(left[3].starts_with("/sys/fs/bpf/kplb/"), "{left:?}");
+
+    let mut agent = cluster::start_agent(node, &configuration, "native")?;
+    agent.process().wait_for_line("read /run/kplb/eth0.json", SOON)?;
+    agent.process().wait_for_line("removed the VIP 198.18.0.100, the VIP 2001:2::100, its programs and maps", SOON)?;
+    other.stop()?;
+    agent.stop()?;
+    assert_eq!(traces(node)?, Vec::<String>::new());
+    Ok(())
+}
+
 /// Whatever kplb may have left on a node.
 fn traces(node: &Host) -> Result<Vec<String>> {
     let mut show = Command::new("ip");

@@ -9,7 +9,7 @@ use super::logging;
 use crate::{
     bpffs,
     control::{Answer, Request, client::Client},
-    daemon::leftovers,
+    daemon::leftovers::{self, Unreadable},
     privileges,
     run_dir::{LockOutcome, RunDir},
 };
@@ -46,7 +46,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         ),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    let removed = runtime.block_on(leftovers::remove(&lock, interface, &bpffs::pin_root()))?;
+    let removed = runtime.block_on(leftovers::remove(&lock, interface, &bpffs::pin_root(), Unreadable::Refuse))?;
     if removed.is_empty() {
         bail!("nothing of kplb is attached to {interface}");
     }

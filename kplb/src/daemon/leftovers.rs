@@ -1,32 +1,66 @@
 //! What a killed agent left, found by the record it kept and by its pins.
+//!
+//! Invariant: its programs, and with them the fence, are taken away after its VIPs, and not at all while one of those
+//! stays: nobody else would keep the node from answering for it.
 
-use std::path::Path;
+use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use tracing::error;
 
+use super::first_error;
 use crate::{
     dataplane,
     netlink::client::{Change, Netlink},
     run_dir::Lock,
 };
 
-/// Removes pins and recorded VIPs of an agent that is gone: the lock says that there is none. Returns what there was,
+/// What to do about a record that cannot be read.
+#[derive(Clone, Copy, Debug)]
+pub enum Unreadable<'v> {
+    /// To give up, and leave all as it is.
+    Refuse,
+    /// To take these VIPs for what it says. An agent is to start, and was most likely killed with the configuration that
+    /// it has now; a node that never starts one again, for the sake of a file that it cannot read, helps nobody.
+    Assume(&'v BTreeSet<IpAddr>),
+}
+
+/// Removes recorded VIPs and pins of an agent that is gone: the lock says that there is none. Returns what there was,
 /// in words. Must be called on a tokio runtime.
-pub async fn remove(lock: &Lock, interface: &str, pin_root: &Path) -> Result<Vec<String>> {
-    let mut removed = Vec::new();
+pub async fn remove(lock: &Lock, interface: &str, pin_root: &Path, unreadable: Unreadable<'_>) -> Result<Vec<String>> {
+    let vips = match (lock.record(), unreadable) {
+        (Ok(record), _) => record.map(|record| record.vips).unwrap_or_default(),
+        (Err(error), Unreadable::Refuse) => return Err(error),
+        (Err(error), Unreadable::Assume(vips)) => {
+            error!("{error:#}; the VIPs of the configuration are removed, others that it may name are not");
+            vips.iter().copied().collect()
+        }
+    };
+    let mut removed = remove_vips(interface, &vips).await.context("its programs stay until its VIPs are gone")?;
+    lock.remove_record()?;
     if dataplane::remove_pins(&dataplane::pin_directory(pin_root, interface))? {
         removed.push("its programs and maps".to_owned());
     }
-    let Some(record) = lock.record()? else { return Ok(removed) };
+    Ok(removed)
+}
+
+/// Removes those that can be removed.
+async fn remove_vips(interface: &str, vips: &[IpAddr]) -> Result<Vec<String>> {
+    let mut removed = Vec::new();
+    if vips.is_empty() {
+        return Ok(removed);
+    }
     let netlink = Netlink::connect()?;
     // The interface may be gone, and its addresses with it.
-    if let Some(link) = netlink.links().await?.into_iter().find(|link| link.name == interface) {
-        for vip in record.vips {
-            if netlink.remove_vip(link.index, vip).await? == Change::Done {
+    let Some(link) = netlink.links().await?.into_iter().find(|link| link.name == interface) else { return Ok(removed) };
+    let mut results = Vec::new();
+    for vip in vips {
+        results.push(netlink.remove_vip(link.index, *vip).await.map(|change| {
+            if change == Change::Done {
                 removed.push(format!("the VIP {vip}"));
             }
-        }
+        }));
     }
-    lock.remove_record()?;
+    first_error(results)?;
     Ok(removed)
 }

@@ -19,7 +19,7 @@ use super::{
     campaign::Campaign,
     claim::Claim,
     herald::Herald,
-    leftovers,
+    leftovers::{self, Unreadable},
     local::Local,
     preflight,
     probe::{self, Occasion},
@@ -60,7 +60,8 @@ pub(super) async fn start<'a>(
     let Options { interface, config, .. } = options;
     preflight::nat_ports(&config.node.nat_ports)?;
     let link = preflight::interface(&netlink, interface).await?;
-    let leftovers = leftovers::remove(lock, interface, &options.pin_root).await?;
+    let unreadable = Unreadable::Assume(&config.vips());
+    let leftovers = leftovers::remove(lock, interface, &options.pin_root, unreadable).await?;
     if !leftovers.is_empty() {
         warn!("an earlier agent was killed; removed {}", leftovers.join(", "));
     }
