@@ -1,6 +1,6 @@
 //! The agent's coming and going: what it leaves, and what it refuses, with which words.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
 use kplb_tests::{
@@ -12,6 +12,7 @@ use kplb_tests::{
     poll,
     process::Process,
 };
+use nix::sys::signal::Signal;
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -96,6 +97,46 @@ fn announces_and_keeps_the_vip() -> Result<()> {
     poll::until("the VIPs are back", SOON, || {
         show(node, "address").is_ok_and(|table| table.contains("198.18.0.100/32") && table.contains("2001:2::100/128"))
     })?;
+    agent.stop()
+}
+
+/// The first signal asks; who sends another does not want to wait for the rest.
+#[test]
+fn a_second_signal_ends_an_agent_at_once() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 2, clients: 0 })?;
+    let node = lab.node(1);
+    let mut agent = cluster::start_agent(node, &cluster::elected(lab.nodes(), ""), "native")?;
+    holds_the_vips(node)?;
+    // A master waits for another to take over, and there is none.
+    agent.process().signal(Signal::SIGTERM)?;
+    agent.process().wait_for_line("SIGTERM: ending", SOON)?;
+    agent.process().signal(Signal::SIGINT)?;
+    let status = agent.process().wait(SOON)?;
+    assert_eq!(status.code(), Some(130), "{status}; it wrote:\n{}", agent.output());
+    agent.process().wait_for_line("SIGINT while ending", SOON)?;
+    Ok(())
+}
+
+/// A program on a file system that hangs: the kernel is not done with starting it. Neither the agent nor its end waits.
+#[test]
+fn a_hook_that_cannot_be_read_holds_nothing_up() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 1, clients: 0 })?;
+    let node = lab.node(1);
+    let hook = "/run/hook";
+    node.namespace().run(|| {
+        fs::write(hook, "#!/bin/sh\n")?;
+        fs::set_permissions(hook, PermissionsExt::from_mode(0o755))
+    })?;
+    // Who has a lease on a file (F_SETLEASE, F_WRLCK; fcntl(2)) is asked before it is opened, and does not answer here.
+    let lease = "$SIG{IO} = 'IGNORE'; open(F, '<', $ARGV[0]) && fcntl(F, 1024, 1) or die $!; $| = 1; print qq(held\\n)";
+    let mut hold = Command::new("perl");
+    hold.args(["-we", &format!("{lease}; sleep"), hook]);
+    let holder = Process::spawn(node.namespace(), "perl", hold)?;
+    holder.wait_for_line("held", SOON)?;
+    let settings = format!("notify = ['{hook}']\nnotify_timeout = '200ms'");
+    let mut agent = cluster::start_agent(node, &cluster::elected(lab.nodes(), &settings), "native")?;
+    agent.process().wait_for_line("/run/hook backup did not start within 200ms", SOON)?;
+    holds_the_vips(node)?;
     agent.stop()
 }
 
