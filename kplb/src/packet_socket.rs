@@ -28,8 +28,11 @@ impl PacketSocket {
         Ok(Self { socket, interface: address })
     }
 
-    /// Sends a frame as it is.
+    /// Sends a frame as it is. Never waits: who announces a VIP has more to do in time than that.
+    ///
+    /// # Errors
+    /// `EAGAIN` and `ENOBUFS` while there is no room, in the socket or in the interface's queue (packet(7)).
     pub fn send(&self, frame: &[u8]) -> nix::Result<()> {
-        sendto(self.socket.as_raw_fd(), frame, &self.interface, MsgFlags::empty()).map(drop)
+        sendto(self.socket.as_raw_fd(), frame, &self.interface, MsgFlags::MSG_DONTWAIT).map(drop)
     }
 }

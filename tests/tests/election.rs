@@ -2,10 +2,14 @@
 
 use std::{
     net::{IpAddr, UdpSocket},
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use kplb::announce::Announcer;
+use kplb_common::net::Mac;
 use kplb_tests::{
     agent::{self, Agent},
     apiserver::Apiserver,
@@ -14,7 +18,7 @@ use kplb_tests::{
     lab::{Host, Lab, LabOptions, LinkState},
     poll,
 };
-use nix::sys::signal::Signal;
+use nix::{errno::Errno, sys::signal::Signal};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -371,6 +375,29 @@ fn hooks_are_told_of_each_role() -> Result<()> {
     })?;
     agent.process().wait_for_line("/bin/sh master took longer than 200ms, and was killed", SOON)?;
     agent.stop()
+}
+
+/// The thread of the election announces, and has adverts and leases to send in time.
+#[test]
+fn an_announcement_does_not_wait_for_room() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 1, clients: 0 })?;
+    let node = lab.node(1);
+    // It keeps nearly all that is sent, and would keep more than a socket may send.
+    let mut hold_back = std::process::Command::new("tc");
+    hold_back.args("qdisc add dev eth0 root tbf rate 8bit burst 2000 limit 100000000".split_whitespace());
+    node.namespace().check_output(hold_back)?;
+    let announcer = node.namespace().run(|| Announcer::open("eth0"))?;
+    let mac = Mac::new(node.mac());
+    let (sender, refused) = mpsc::channel();
+    thread::spawn(move || {
+        let refused = (0..100_000).find_map(|_| announcer.announce(mac, &cluster::VIPS).err());
+        // A test that has waited for too long has gone.
+        let _ = sender.send(refused);
+    });
+    let error = refused.recv_timeout(SOON).context("it waits")?.context("there is room for everything")?;
+    let errno = error.downcast_ref::<Errno>();
+    ensure!(matches!(errno, Some(Errno::EAGAIN | Errno::ENOBUFS)), "{error:#}");
+    Ok(())
 }
 
 /// One apiserver of a single node, so that a stand-in is used where none else is.
