@@ -50,11 +50,9 @@ pub struct Owner {
 /// # Errors
 /// If a socket cannot be opened or used.
 pub fn other_owners(interface: &str, own: Mac, vips: &[IpAddr], patience: Duration) -> Result<Vec<Owner>> {
-    let arp = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(ethertype(EtherType::ARP)))
-        .context("open a packet socket")?;
-    let discovery =
-        Socket::new(Domain::IPV6, Type::RAW.nonblocking(), Some(Protocol::ICMPV6)).context("open a raw socket")?;
-    discovery.bind_device(Some(interface.as_bytes())).context("bind a raw socket")?;
+    // Of the families in use only: a node may have no IPv6 at all.
+    let arp = vips.iter().any(IpAddr::is_ipv4).then(arp_socket).transpose()?;
+    let discovery = vips.iter().any(IpAddr::is_ipv6).then(|| discovery_socket(interface)).transpose()?;
     let wire = PacketSocket::open(interface)?;
     for vip in vips {
         let question = match vip {
@@ -68,16 +66,29 @@ pub fn other_owners(interface: &str, own: Mac, vips: &[IpAddr], patience: Durati
     let mut owners = HashSet::new();
     let mut buffer = [0; BUFFER_BYTES];
     while let Some(left) = deadline.checked_duration_since(Instant::now()) {
-        let mut descriptors = [&arp, &discovery].map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
+        let sockets = arp.iter().chain(&discovery);
+        let mut descriptors: Vec<_> = sockets.map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)).collect();
         ppoll(&mut descriptors, Some(TimeSpec::from(left)), None).context("wait for answers")?;
-        while let Ok(n) = (&arp).read(&mut buffer) {
+        while let Some(Ok(n)) = arp.as_ref().map(|mut socket| socket.read(&mut buffer)) {
             owners.extend(arp_reply(&buffer[..n], own));
         }
-        while let Ok(n) = (&discovery).read(&mut buffer) {
+        while let Some(Ok(n)) = discovery.as_ref().map(|mut socket| socket.read(&mut buffer)) {
             owners.extend(advertisement(&buffer[..n]));
         }
     }
     Ok(owners.into_iter().filter(|owner| vips.contains(&owner.vip) && owner.mac != own).collect())
+}
+
+fn arp_socket() -> Result<Socket> {
+    let protocol = ethertype(EtherType::ARP);
+    Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(protocol)).context("open a packet socket")
+}
+
+fn discovery_socket(interface: &str) -> Result<Socket> {
+    let socket =
+        Socket::new(Domain::IPV6, Type::RAW.nonblocking(), Some(Protocol::ICMPV6)).context("open a raw socket")?;
+    socket.bind_device(Some(interface.as_bytes())).context("bind a raw socket")?;
+    Ok(socket)
 }
 
 fn ethertype(ethertype: EtherType) -> Protocol {
