@@ -37,7 +37,8 @@ pub struct Resetter {
     wire: PacketSocket,
     /// Packets to this node itself, as made here from the first byte on.
     local_v4: OwnedFd,
-    local_v6: OwnedFd,
+    /// `None` on a node that has no IPv6 at all, and so no such backend.
+    local_v6: Option<OwnedFd>,
 }
 
 /// Where resets go.
@@ -61,13 +62,15 @@ pub struct Sent {
 impl Resetter {
     /// Opens what it takes for the interface.
     pub fn open(interface: &str) -> Result<Self> {
-        let raw = |family| {
-            socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw).context("open a raw socket")
+        let raw = |family| socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw);
+        let local_v6 = match raw(AddressFamily::Inet6) {
+            Err(Errno::EAFNOSUPPORT) => None,
+            socket => Some(socket.context("open a raw socket")?),
         };
         Ok(Self {
             wire: PacketSocket::open(interface)?,
-            local_v4: raw(AddressFamily::Inet)?,
-            local_v6: raw(AddressFamily::Inet6)?,
+            local_v4: raw(AddressFamily::Inet).context("open a raw socket")?,
+            local_v6,
         })
     }
 
@@ -105,7 +108,8 @@ impl Resetter {
             sendto(self.local_v4.as_raw_fd(), &packet, &address, MsgFlags::empty())
         } else {
             let address = SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::from(orphan.backend), 0, 0, 0));
-            sendto(self.local_v6.as_raw_fd(), &packet, &address, MsgFlags::empty())
+            let socket = self.local_v6.as_ref().ok_or(Errno::EAFNOSUPPORT)?;
+            sendto(socket.as_raw_fd(), &packet, &address, MsgFlags::empty())
         };
         sent.map(drop)
     }
