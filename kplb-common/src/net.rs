@@ -15,6 +15,8 @@ pub const ETHERTYPE_ARP: u16 = 0x0806;
 /// EtherType of IPv6, host order.
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 
+/// IP protocol number of ICMP.
+pub const ICMP: u8 = 1;
 /// IP protocol number of TCP.
 pub const TCP: u8 = 6;
 /// IP protocol number of UDP.

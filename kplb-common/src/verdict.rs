@@ -47,6 +47,10 @@ reasons! {
         ToLocalBackend = "to-local-backend": "Rewritten and passed up to a backend on this node.",
         ToClient = "to-client": "A reply from behind the wire, rewritten and sent to the client.",
         ToClientLocal = "to-client-local": "A reply of a backend on this node, rewritten on its way out.",
+        IcmpToBackend = "icmp-to-backend": "An ICMP error about a flow, translated and sent to its backend behind the wire.",
+        IcmpToLocalBackend = "icmp-to-local-backend": "An ICMP error about a flow, translated and passed up to its backend on this node.",
+        IcmpToClient = "icmp-to-client": "An ICMP error about a flow, translated and sent to its client.",
+        IcmpToClientLocal = "icmp-to-client-local": "An ICMP error of this node about a flow to its own backend, translated on its way out.",
     }
 }
 
@@ -76,6 +80,7 @@ reasons! {
         NoNeighbour = "drop-no-neighbour": "The backend's MAC address is not known.",
         NoNatPort = "drop-no-nat-port": "All NAT ports that were tried are in use.",
         FlowTableFull = "drop-flow-table-full": "The flow could not be stored.",
+        IcmpUnknownFlow = "drop-icmp-unknown-flow": "An ICMP error about a packet of a service, of no known flow.",
         Fenced = "drop-fenced": "Asks who has a fenced VIP, and this node's lease on it is over.",
         FencedClaim = "drop-fenced-claim": "Says that a fenced VIP is on this node, whose lease on it is over.",
     }

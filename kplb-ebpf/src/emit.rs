@@ -48,12 +48,20 @@ impl From<Verdict> for Outcome {
     #[inline(always)]
     fn from(verdict: Verdict) -> Self {
         let action = match verdict {
-            Verdict::Pass(_) | Verdict::Forward(ForwardReason::ToLocalBackend | ForwardReason::ToClientLocal) => {
-                Action::Pass
-            }
-            Verdict::Forward(ForwardReason::ToBackend | ForwardReason::ToClient) | Verdict::Reset(_) => {
-                Action::Transmit
-            }
+            Verdict::Pass(_)
+            | Verdict::Forward(
+                ForwardReason::ToLocalBackend
+                | ForwardReason::ToClientLocal
+                | ForwardReason::IcmpToLocalBackend
+                | ForwardReason::IcmpToClientLocal,
+            ) => Action::Pass,
+            Verdict::Forward(
+                ForwardReason::ToBackend
+                | ForwardReason::ToClient
+                | ForwardReason::IcmpToBackend
+                | ForwardReason::IcmpToClient,
+            )
+            | Verdict::Reset(_) => Action::Transmit,
             Verdict::Drop(_) => Action::Drop,
         };
         Self::new(action, verdict)

@@ -5,7 +5,7 @@ use kplb_common::{
     checksum,
     endpoint::Endpoint,
     fence::Vip,
-    net::{Address, Be16, Be32, ICMPV6, Ip4, Ip6, TCP, UDP},
+    net::{Address, Be16, Be32, ICMP, ICMPV6, Ip4, Ip6, TCP, UDP},
     node::Node,
     service::Service,
     verdict::DropReason,
@@ -47,6 +47,21 @@ pub trait Family {
     /// Makes the header that of a packet made here, addresses swapped, with `length` bytes of TCP.
     fn answer(ip: &mut Self::Header, length: u16);
 
+    /// Bytes of the IP packet, header included, as it claims; none of a fragment.
+    fn whole_length(ip: &Self::Header) -> Option<usize>;
+
+    /// What an ICMP error quotes: bytes of the IP header, and whether TCP or UDP follows it; none if it is neither.
+    fn quoted(ip: &Self::Header) -> Option<(usize, u8)>;
+
+    /// The checksum of the header. Where there is none, it is one that never changes.
+    fn checksum(ip: &Self::Header) -> u16;
+
+    /// Whether an ICMP message of this type is an error about a packet, and not for this host alone.
+    fn is_error(kind: u8) -> bool;
+
+    /// Whether the ICMP checksum covers the addresses of the IP header.
+    const ICMP_COVERS_ADDRESSES: bool;
+
     fn node_address(node: &Node) -> Self::Address;
 
     fn vips() -> &'static HashMap<Self::Address, Vip>;
@@ -71,6 +86,7 @@ pub enum V4 {}
 
 /// More fragments, or an offset: all but the reserved and the don't-fragment bit.
 const IPV4_FRAGMENT: u16 = 0x3fff;
+const IPV4_FRAGMENT_OFFSET: u16 = 0x1fff;
 const IPV4_DONT_FRAGMENT: u16 = 0x4000;
 
 impl Family for V4 {
@@ -90,7 +106,7 @@ impl Family for V4 {
             });
         }
         if !is_ours {
-            return Err(Refusal::NotOurs);
+            return Err(if ip.protocol == ICMP { Refusal::Icmp } else { Refusal::NotOurs });
         }
         if ip.fragment.to_wire() & IPV4_FRAGMENT.to_be() != 0 {
             return Err(Refusal::IfForVip(DropReason::Fragment));
@@ -155,6 +171,35 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn whole_length(ip: &Ipv4) -> Option<usize> {
+        (ip.fragment.to_wire() & IPV4_FRAGMENT.to_be() == 0).then_some(usize::from(ip.total_length.to_host()))
+    }
+
+    /// A router may have cut the packet up: its first fragment has the ports.
+    #[inline(always)]
+    fn quoted(ip: &Ipv4) -> Option<(usize, u8)> {
+        let header_length = usize::from(ip.version_ihl & 0xf) * 4;
+        let is_sound = ip.version_ihl >> 4 == 4 && header_length >= size_of::<Ipv4>();
+        let has_ports =
+            (ip.protocol == TCP || ip.protocol == UDP) && ip.fragment.to_wire() & IPV4_FRAGMENT_OFFSET.to_be() == 0;
+        (is_sound && has_ports).then_some((header_length, ip.protocol))
+    }
+
+    #[inline(always)]
+    fn checksum(ip: &Ipv4) -> u16 {
+        ip.checksum
+    }
+
+    /// Destination unreachable, time exceeded, parameter problem (RFC 792). A redirect is for this host alone; source
+    /// quench is to be ignored (RFC 6633, section 3).
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        matches!(kind, 3 | 11 | 12)
+    }
+
+    const ICMP_COVERS_ADDRESSES: bool = false;
+
+    #[inline(always)]
     fn node_address(node: &Node) -> Ip4 {
         node.ipv4
     }
@@ -215,7 +260,7 @@ fn refuse_next_header<P: Packet>(packet: &P, next_header: u8) -> Refusal {
         HOP_BY_HOP | ROUTING | AUTHENTICATION | DESTINATION | MOBILITY | HIP | SHIM6 => {
             Refusal::IfForVip(DropReason::ExtensionHeader)
         }
-        ICMPV6 => Refusal::PerhapsDiscovery,
+        ICMPV6 => Refusal::Icmpv6,
         _ => Refusal::NotOurs,
     }
 }
@@ -279,6 +324,32 @@ impl Family for V6 {
             destination,
         };
     }
+
+    #[inline(always)]
+    fn whole_length(ip: &Ipv6) -> Option<usize> {
+        Some(size_of::<Ipv6>() + usize::from(ip.payload_length.to_host()))
+    }
+
+    /// No packet of ours has an extension header, and routers insert none (RFC 8200, section 4).
+    #[inline(always)]
+    fn quoted(ip: &Ipv6) -> Option<(usize, u8)> {
+        let is_sound = ip.version_class_label.to_host() >> 28 == 6;
+        (is_sound && (ip.next_header == TCP || ip.next_header == UDP)).then_some((size_of::<Ipv6>(), ip.next_header))
+    }
+
+    #[inline(always)]
+    fn checksum(_ip: &Ipv6) -> u16 {
+        0
+    }
+
+    /// Destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443, section 3).
+    #[inline(always)]
+    fn is_error(kind: u8) -> bool {
+        matches!(kind, 1..=4)
+    }
+
+    /// RFC 4443, section 2.3.
+    const ICMP_COVERS_ADDRESSES: bool = true;
 
     #[inline(always)]
     fn node_address(node: &Node) -> Ip6 {

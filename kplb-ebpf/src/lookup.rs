@@ -1,12 +1,16 @@
-//! Finding a flow that is alive.
+//! Whether a packet may be of a flow, and finding one that is alive.
 
 use kplb_common::{
     flow::{Flow, FlowKey},
+    gate::{self, Gate},
     net::Address,
     node::Node,
 };
 
-use crate::maps::{self, FlowTable};
+use crate::{
+    family::Family,
+    maps::{self, FlowTable},
+};
 
 /// The time: nanoseconds of the monotonic clock, as coarse as the kernel's tick, which lifetimes of seconds do not
 /// notice and which costs a fraction of the exact time.
@@ -17,6 +21,15 @@ use crate::maps::{self, FlowTable};
 pub fn now_ns() -> u64 {
     // SAFETY: takes nothing, and only reads the clock.
     unsafe { aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns() }
+}
+
+/// Whether a packet that came in may be ours: to an endpoint of a service, or from one of a backend to this node.
+#[inline(always)]
+pub fn may_be_ours<F: Family>(gate: &Gate, node: &Node, key: &FlowKey<F::Address>, protocol: u8) -> bool {
+    gate::may_pass(gate, &key.destination, key.destination_port, protocol)
+        || (node.is_nat_port(key.destination_port.to_host())
+            && key.destination == F::node_address(node)
+            && gate::may_pass(gate, &key.source, key.source_port, protocol))
 }
 
 /// The flow of a packet, unless it is older than its state's lifetime: then it does not exist, though no sweep has

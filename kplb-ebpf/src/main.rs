@@ -3,7 +3,8 @@
 //! ```text
 //! parse -> is it ours? -> flow lookup -> hit:  rewrite -> send
 //!      \                              \-> miss: service -> ring slot -> backend -> open flow -> rewrite -> send
-//!       \-> asks who has a VIP, or says so? -> fence
+//!      |\-> asks who has a VIP, or says so? -> fence
+//!       \-> an ICMP error? -> flow of the packet that it is about -> translate -> send
 //! ```
 //!
 //! Invariant: every packet ends in exactly one verdict, which [`emit`] counts once and turns into an action.
@@ -18,6 +19,7 @@ mod pipeline;
 
 mod family;
 mod fence;
+mod icmp;
 mod parse;
 
 mod lookup;

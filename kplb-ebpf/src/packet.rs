@@ -21,7 +21,7 @@ use kplb_common::{
 use network_types::{
     arp::ArpHdr,
     eth::EthHdr,
-    icmp::Icmpv6Hdr,
+    icmp::{Icmpv4Hdr, Icmpv6Hdr},
     ip::{Ipv4Hdr, Ipv6Hdr},
     tcp::TcpHdr,
     udp::UdpHdr,
@@ -126,9 +126,22 @@ pub struct Discovery {
     pub target: Ip6,
 }
 
+/// ICMP and ICMPv6 (RFC 792; RFC 4443, section 2.1), with the four bytes that depend on the type.
+#[repr(C)]
+pub struct Icmp {
+    pub kind: u8,
+    pub code: u8,
+    pub checksum: u16,
+    pub rest: u32,
+}
+
 /// A byte.
 #[repr(transparent)]
 pub struct Byte(pub u8);
+
+/// A checksum field.
+#[repr(transparent)]
+pub struct Checksum(pub u16);
 
 const _: () = assert!(size_of::<Ethernet>() == size_of::<EthHdr>());
 const _: () = assert!(offset_of!(Ethernet, ethertype) == offset_of!(EthHdr, ether_type));
@@ -145,6 +158,8 @@ const _: () = assert!(offset_of!(Udp, checksum) == offset_of!(UdpHdr, check));
 const _: () = assert!(size_of::<Arp>() == size_of::<ArpHdr>());
 const _: () = assert!(offset_of!(Arp, sender) == offset_of!(ArpHdr, spa));
 const _: () = assert!(offset_of!(Arp, target) == offset_of!(ArpHdr, tpa));
+const _: () = assert!(size_of::<Icmp>() == size_of::<Icmpv4Hdr>());
+const _: () = assert!(offset_of!(Icmp, checksum) == offset_of!(Icmpv4Hdr, check));
 // `network-types` has the ICMPv6 header only, and the target after it.
 const _: () = assert!(size_of::<Discovery>() == size_of::<Icmpv6Hdr>() + 16);
 const _: () = assert!(offset_of!(Discovery, target) == size_of::<Icmpv6Hdr>());
@@ -166,7 +181,11 @@ unsafe impl Header for Arp {}
 // SAFETY: as above.
 unsafe impl Header for Discovery {}
 // SAFETY: as above.
+unsafe impl Header for Icmp {}
+// SAFETY: as above.
 unsafe impl Header for Byte {}
+// SAFETY: as above.
+unsafe impl Header for Checksum {}
 
 /// What the pipeline needs of a packet, whatever hook it is at.
 pub trait Packet {
@@ -184,6 +203,10 @@ pub trait Packet {
 
     /// End of the linear memory.
     fn end(&self) -> usize;
+
+    /// Brings as much of the first `length` bytes into linear memory as there is. Headers must be fetched again
+    /// afterwards.
+    fn gather(&self, length: usize);
 
     /// Applies deltas to the TCP or UDP checksum that lies `offset` bytes into the frame. Headers must be fetched again
     /// afterwards.
@@ -262,6 +285,10 @@ impl Packet for XdpPacket {
         unsafe { load(&raw const (*self.0.ctx).data_end) }
     }
 
+    /// What is looked at is always in the first fragment of a packet in several: no interface's are so small.
+    #[inline(always)]
+    fn gather(&self, _length: usize) {}
+
     #[inline(always)]
     fn update_l4_checksum(&self, offset: usize, which: L4Checksum, deltas: Deltas) {
         let delta = checksum::sum(deltas.addresses, deltas.ports);
@@ -273,17 +300,10 @@ impl Packet for XdpPacket {
     }
 }
 
-/// A checksum field.
-#[repr(transparent)]
-struct Checksum(u16);
-
-// SAFETY: a transparent integer.
-unsafe impl Header for Checksum {}
-
-/// Bytes of the longest headers that the pipeline reads, but for neighbour discovery: to fetch its last bytes would cost
-/// every IPv6 segment with nothing but a TCP header in linear memory, and the kernel's own is there as a whole
+/// Bytes of the longest headers that are read of every packet. Not those of neighbour discovery: to fetch its last bytes
+/// would cost every IPv6 segment with nothing but a TCP header in linear memory, and the kernel's own is there as a whole
 /// (`ndisc_alloc_skb` in `net/ipv6/ndisc.c`).
-const HEADERS: u32 = (size_of::<Ethernet>() + size_of::<Ipv6>() + size_of::<Tcp>()) as u32;
+const HEADERS: usize = size_of::<Ethernet>() + size_of::<Ipv6>() + size_of::<Tcp>();
 
 /// A packet at TC.
 pub struct SkbPacket(TcContext);
@@ -292,13 +312,9 @@ impl SkbPacket {
     /// Makes sure that the headers are in linear memory.
     #[inline(always)]
     pub fn new(ctx: TcContext) -> Self {
-        if ctx.data() + HEADERS as usize > ctx.data_end() {
-            let length = if ctx.len() < HEADERS { ctx.len() } else { HEADERS };
-            // SAFETY: the context is the one this program was called with. A failure leaves the headers where they
-            // are, and the bounds checks find out.
-            unsafe { bpf_skb_pull_data(ctx.skb.skb, length) };
-        }
-        Self(ctx)
+        let packet = Self(ctx);
+        packet.gather(HEADERS);
+        packet
     }
 }
 
@@ -331,6 +347,17 @@ impl Packet for SkbPacket {
     fn end(&self) -> usize {
         // SAFETY: as above.
         unsafe { load(&raw const (*self.0.skb.skb).data_end) }
+    }
+
+    #[inline(always)]
+    fn gather(&self, length: usize) {
+        let ctx = &self.0;
+        if ctx.data() + length > ctx.data_end() {
+            let length = if ctx.len() < length as u32 { ctx.len() } else { length as u32 };
+            // SAFETY: the context is the one this program was called with. A failure leaves the headers where they
+            // are, and the bounds checks find out.
+            unsafe { bpf_skb_pull_data(ctx.skb.skb, length) };
+        }
     }
 
     #[inline(always)]

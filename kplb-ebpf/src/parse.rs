@@ -7,13 +7,14 @@
 use kplb_common::{
     flow::FlowKey,
     net::{TCP, UDP},
+    node::Node,
     verdict::{DropReason, PassReason, Verdict},
 };
 
 use crate::{
     emit::Outcome,
     family::Family,
-    fence, maps,
+    fence, icmp, maps,
     packet::{Ethernet, Packet, Ports, Tcp, Udp},
 };
 
@@ -47,8 +48,10 @@ impl<A> Parsed<A> {
 pub enum Refusal {
     /// Surely nothing of ours.
     NotOurs,
-    /// ICMPv6, which may be neighbour discovery: the fence decides.
-    PerhapsDiscovery,
+    /// ICMP, which may be an error about a flow.
+    Icmp,
+    /// ICMPv6, which may be that, or neighbour discovery.
+    Icmpv6,
     /// Dropped if it is addressed to a VIP.
     IfForVip(DropReason),
 }
@@ -102,23 +105,24 @@ fn read_udp<F: Family, P: Packet>(packet: &P, length: usize) -> Option<u8> {
 }
 
 /// The verdict on a refused packet that is about to leave. Whatever is wrong with it, this node sends it: not our
-/// business, unless it says where a VIP is.
+/// business, unless it says where a VIP is, or is an error about a packet to a backend here.
 #[inline(always)]
-pub fn refuse_egress<P: Packet>(packet: &P, refusal: Refusal) -> Outcome {
-    let not_ours = Verdict::Pass(PassReason::NotOurs).into();
+pub fn refuse_egress<F: Family, P: Packet>(packet: &P, node: &Node, refusal: Refusal) -> Outcome {
     match refusal {
-        Refusal::PerhapsDiscovery => fence::discovery_claim(packet).or_else(|| not_ours),
-        Refusal::NotOurs | Refusal::IfForVip(_) => not_ours,
+        Refusal::Icmp => icmp::egress::<F, P>(packet, node),
+        Refusal::Icmpv6 => fence::discovery_claim(packet).or_else(|| icmp::egress::<F, P>(packet, node)),
+        Refusal::NotOurs | Refusal::IfForVip(_) => Verdict::Pass(PassReason::NotOurs).into(),
     }
 }
 
 /// The verdict on a refused packet that came in.
 #[inline(always)]
-pub fn refuse<F: Family, P: Packet>(packet: &P, refusal: Refusal) -> Outcome {
+pub fn refuse<F: Family, P: Packet>(packet: &P, node: &Node, refusal: Refusal) -> Outcome {
     let not_ours = Verdict::Pass(PassReason::NotOurs).into();
     match refusal {
         Refusal::NotOurs => not_ours,
-        Refusal::PerhapsDiscovery => fence::solicitation(packet).or_else(|| not_ours),
+        Refusal::Icmp => icmp::ingress::<F, P>(packet, node),
+        Refusal::Icmpv6 => fence::solicitation(packet).or_else(|| icmp::ingress::<F, P>(packet, node)),
         Refusal::IfForVip(reason) => match packet.header::<F::Header>(size_of::<Ethernet>()) {
             Some(ip) if maps::get(F::vips(), F::destination(ip)).is_some() => Verdict::Drop(reason).into(),
             _ => not_ours,

@@ -14,7 +14,7 @@ use crate::{
     emit::Outcome,
     family::{Family, V4, V6},
     fence,
-    lookup::{find, now_ns},
+    lookup::{self, find, now_ns},
     maps, open,
     packet::{Ethernet, Packet, Ports},
     parse::{self, Parsed},
@@ -93,17 +93,13 @@ fn egress_ipv6<P: Packet>(packet: &P, node: &Node) -> Outcome {
 fn fast_ingress<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
     let shape = match parse::check::<F, P>(packet) {
         Ok(shape) => shape,
-        Err(refusal) => return parse::refuse::<F, P>(packet, refusal),
+        Err(refusal) => return parse::refuse::<F, P>(packet, node, refusal),
     };
     let (Some(ip), Some(ports), Some(gate)) = headers_and_gate::<F, P>(packet) else { return NOT_OURS.into() };
     let parsed = parse::read::<F>(ip, ports, shape);
     let key = &parsed.key;
     let protocol = shape.protocol;
-    let may_be_ours = gate::may_pass(gate, &key.destination, key.destination_port, protocol)
-        || (node.is_nat_port(key.destination_port.to_host())
-            && key.destination == F::node_address(node)
-            && gate::may_pass(gate, &key.source, key.source_port, protocol));
-    if !may_be_ours {
+    if !lookup::may_be_ours::<F>(gate, node, key, protocol) {
         return NOT_OURS.into();
     }
 
@@ -169,7 +165,7 @@ fn unknown<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address>, node: 
 fn egress_ip<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
     let shape = match parse::check::<F, P>(packet) {
         Ok(shape) => shape,
-        Err(refusal) => return parse::refuse_egress(packet, refusal),
+        Err(refusal) => return parse::refuse_egress::<F, P>(packet, node, refusal),
     };
     let (Some(ip), Some(ports), Some(gate)) = headers_and_gate::<F, P>(packet) else { return NOT_OURS.into() };
     let parsed = parse::read::<F>(ip, ports, shape);

@@ -32,6 +32,12 @@ impl Way {
     pub fn comes_from_client(self) -> bool {
         !matches!(self.reason, ForwardReason::ToClient)
     }
+
+    /// Whether the packet stays on this node.
+    #[inline(always)]
+    pub fn ends_here(self) -> bool {
+        matches!(self.reason, ForwardReason::ToLocalBackend)
+    }
 }
 
 /// The way of a packet that came in, or the verdict that it cannot go.
@@ -83,6 +89,18 @@ fn check_hops<F: Family, P: Packet>(packet: &P) -> Result<(), Verdict> {
     }
 }
 
+/// Addresses the frame to the next hop, for which the packet gives one of its own.
+#[inline(always)]
+pub fn set_out<F: Family, P: Packet>(packet: &P, node: &Node, way: &Way) {
+    if let Some(ethernet) = packet.header::<Ethernet>(0) {
+        ethernet.destination = way.next_hop;
+        ethernet.source = node.mac;
+    }
+    if let Some(ip) = packet.header::<F::Header>(size_of::<Ethernet>()) {
+        F::take_hop(ip);
+    }
+}
+
 /// Rewrites a packet that came in, and counts it.
 #[inline(always)]
 pub fn send<F: Family, P: Packet>(
@@ -92,20 +110,11 @@ pub fn send<F: Family, P: Packet>(
     flow: &Flow<F::Address>,
     way: Way,
 ) -> Verdict {
-    if !matches!(way.reason, ForwardReason::ToLocalBackend) {
-        if let Some(ethernet) = packet.header::<Ethernet>(0) {
-            ethernet.destination = way.next_hop;
-            ethernet.source = node.mac;
-        }
-        if let Some(ip) = packet.header::<F::Header>(size_of::<Ethernet>()) {
-            F::take_hop(ip);
-        }
+    if !way.ends_here() {
+        set_out::<F, P>(packet, node, &way);
     }
     translate::<F, P>(packet, parsed, flow);
-    let direction = match way.reason {
-        ForwardReason::ToClient | ForwardReason::ToClientLocal => Direction::ToClient,
-        ForwardReason::ToBackend | ForwardReason::ToLocalBackend => Direction::ToBackend,
-    };
+    let direction = if way.comes_from_client() { Direction::ToBackend } else { Direction::ToClient };
     count(flow.backend, direction, parsed.shape.ip_length);
     Verdict::Forward(way.reason)
 }

@@ -54,7 +54,10 @@ impl Hook {
         match (self, verdict) {
             (Self::Tc, Verdict::Drop(_)) => TC_ACT_SHOT,
             (Self::Tc, _) => TC_ACT_UNSPEC,
-            (Self::Xdp, Verdict::Pass(_) | Verdict::Forward(ForwardReason::ToLocalBackend)) => XDP_PASS,
+            (
+                Self::Xdp,
+                Verdict::Pass(_) | Verdict::Forward(ForwardReason::ToLocalBackend | ForwardReason::IcmpToLocalBackend),
+            ) => XDP_PASS,
             (Self::Xdp, Verdict::Forward(_) | Verdict::Reset(_)) => XDP_TX,
             (Self::Xdp, Verdict::Drop(_)) => XDP_DROP,
         }

@@ -40,7 +40,7 @@ const CHANGE: u64 = 400;
 const LEASE_NS: u64 = 60 * 60 * 1_000_000_000;
 
 const BALANCED: Profile =
-    Profile { ipv6: 10, opening: 12, stranger: 12, odd: 8, garbage: 2, asking: 6, damaged: 6, local: 20 };
+    Profile { ipv6: 10, opening: 12, stranger: 12, odd: 8, garbage: 2, asking: 6, errors: 8, damaged: 6, local: 20 };
 
 #[test]
 fn ipv4() -> Result<()> {
@@ -55,6 +55,11 @@ fn ipv6() -> Result<()> {
 #[test]
 fn damaged() -> Result<()> {
     compare("damaged", Profile { ipv6: 50, odd: 15, garbage: 25, damaged: 60, ..BALANCED })
+}
+
+#[test]
+fn errors() -> Result<()> {
+    compare("errors", Profile { ipv6: 50, stranger: 4, odd: 2, asking: 2, errors: 60, local: 50, ..BALANCED })
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(super) fn pseudo_header(addresses: &[u8], length: usize, protocol: u8) -> Ve
     [addresses, &length.to_be_bytes(), &[0, 0, 0, protocol]].concat()
 }
 
-/// Checks the IPv4 header's checksum and the TCP or UDP one of a whole frame without extension headers.
+/// Checks the IPv4 header's checksum and the TCP, UDP, ICMP or ICMPv6 one of a whole frame without extension headers.
 ///
 /// # Errors
 /// If one is wrong, or the frame is not such a one.
@@ -47,7 +47,8 @@ pub fn check_checksums(frame: &[u8]) -> Result<()> {
     if is_udp && segment.get(6..8) == Some(&[0, 0]) {
         return Ok(());
     }
-    let pseudo = pseudo_header(addresses, segment.len(), protocol);
+    // ICMP for IPv4 covers nothing but the message (RFC 792).
+    let pseudo = if protocol == 1 { Vec::new() } else { pseudo_header(addresses, segment.len(), protocol) };
     ensure!(sum(&[&pseudo, segment]) == 0xffff, "wrong checksum of protocol {protocol}");
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 mod build;
 mod checksum;
+pub mod icmp;
 pub mod neighbour;
 
 use std::net::{IpAddr, SocketAddr};

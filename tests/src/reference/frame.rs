@@ -85,6 +85,33 @@ impl Draft {
     }
 }
 
+/// An ICMP or ICMPv6 message with this type, code and quotation, with right lengths and checksums.
+pub fn icmp([from, to]: [[u8; 6]; 2], ends: [IpAddr; 2], hops: u8, kind: [u8; 2], quoted: &[u8]) -> Vec<u8> {
+    let [source, destination] = ends.map(|end| octets(&(end, 0).into()));
+    let addresses = [source, destination].concat();
+    let mut message = [&kind[..], &[0, 0, 0, 0, 5, 0], quoted].concat();
+    let mut frame = [to, from].concat();
+    if ends[0].is_ipv4() {
+        let checksum = !fold(sum(&message));
+        message[2..4].copy_from_slice(&checksum.to_be_bytes());
+        let [high, low] = ((IPV4 + message.len()) as u16).to_be_bytes();
+        let mut ip = vec![0x45, 0, high, low, 0x12, 0x34, 0, 0, hops, 1, 0, 0];
+        ip.extend(addresses);
+        mend_ipv4(&mut ip);
+        frame.extend([8, 0]);
+        frame.extend(ip);
+    } else {
+        let checksum = !fold(sum(&addresses) + 58 + message.len() as u32 + sum(&message));
+        message[2..4].copy_from_slice(&checksum.to_be_bytes());
+        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+        frame.extend((message.len() as u16).to_be_bytes());
+        frame.extend([58, hops]);
+        frame.extend(addresses);
+    }
+    frame.extend(message);
+    frame
+}
+
 fn mend_ipv4(ip: &mut [u8]) {
     ip[10..12].fill(0);
     let checksum = !fold(sum(ip));

@@ -35,6 +35,8 @@ pub struct Profile {
     pub garbage: u32,
     /// Questions for a MAC address, and claims to an address.
     pub asking: u32,
+    /// ICMP errors, about packets of flows and of none.
+    pub errors: u32,
     /// Of all of the above, those that are damaged.
     pub damaged: u32,
     /// Of the flows, those that prefer to be of a backend on this node.
@@ -72,7 +74,7 @@ impl Generator {
 
     /// The next packet and where it appears.
     pub fn next(&mut self, reference: &Reference) -> (Hook, Vec<u8>) {
-        let Profile { ipv6, opening, stranger, odd, garbage, asking, damaged, .. } = self.profile;
+        let Profile { ipv6, opening, stranger, odd, garbage, asking, errors, damaged, .. } = self.profile;
         let kind = self.rng.random_range(0..100);
         let (hook, mut frame) = if kind < garbage {
             (self.any_hook(10), self.garbage())
@@ -85,6 +87,8 @@ impl Generator {
         } else if kind < garbage + odd + stranger + opening + asking {
             let is_ipv6 = self.percent(ipv6);
             (self.any_hook(50), question(&mut self.rng, is_ipv6))
+        } else if kind < garbage + odd + stranger + opening + asking + errors {
+            self.error(reference)
         } else {
             match self.flow(reference) {
                 Some(flow) => self.step(&flow),
@@ -241,6 +245,51 @@ impl Generator {
         }
         let leaves = direction == ToClient && flow.place == Place::Local;
         (if leaves == self.percent(95) { Hook::Tc } else { Hook::Xdp }, frame)
+    }
+
+    /// An error about a packet that was sent on, or might have been.
+    fn error(&mut self, reference: &Reference) -> (Hook, Vec<u8>) {
+        use Direction::{ToBackend, ToClient};
+        let flow = if self.percent(85) { self.flow(reference) } else { None };
+        let direction = if self.percent(50) { ToBackend } else { ToClient };
+        let tuple = match &flow {
+            Some(flow) => flow.rewritten(direction),
+            None => self.stranger().tuple.reversed(),
+        };
+        let mut quoted = self.draft(tuple, ACK).write();
+        if self.percent(12) {
+            self.spoil_checksum(&tuple, &mut quoted);
+        }
+        if self.percent(8) {
+            frame::insert_header(&mut quoted, 60);
+        }
+        if self.percent(4) {
+            frame::fragment(&mut quoted, *[0x2000, 1, 0x2001].choose(&mut self.rng).expect("three"));
+        }
+        let quoted = &quoted[14..];
+        let l4 = if tuple.source.is_ipv4() { 20 } else { 40 };
+        let length = match self.rng.random_range(0..4) {
+            0 => l4 + 8,
+            1 => self.rng.random_range(l4..l4 + 24),
+            _ => quoted.len(),
+        };
+        let quoted = &quoted[..length.min(quoted.len())];
+
+        let kinds: &[u8] =
+            if tuple.source.is_ipv4() { &[3, 3, 3, 11, 12, 4, 5, 8] } else { &[1, 2, 2, 3, 4, 0, 5, 128] };
+        let kind = [*kinds.choose(&mut self.rng).expect("eight"), self.rng.random_range(0..6)];
+        let reporter = if self.percent(50) { tuple.destination } else { self.client(tuple.source.is_ipv6()) };
+        let told = if self.percent(95) { tuple.source } else { self.client(tuple.source.is_ipv6()) };
+        let hops = if self.percent(94) { 64 } else { *[0, 1, 2, 255].choose(&mut self.rng).expect("four") };
+        let to = if self.percent(98) { NODE_MAC } else { [2, 0, 0, 0, 0, 12] };
+        let mut frame = frame::icmp([[2, 0, 0, 0, 1, 1], to], [reporter.ip(), told.ip()], hops, kind, quoted);
+        if self.percent(10) {
+            let at = l4 + 16;
+            let checksum: u16 = *[0, 0xffff, self.rng.random()].choose(&mut self.rng).expect("three");
+            frame[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+        }
+        let leaves = direction == ToBackend && flow.is_some_and(|flow| flow.place == Place::Local);
+        (if leaves == self.percent(90) { Hook::Tc } else { Hook::Xdp }, frame)
     }
 
     /// None, a wrong one, or one of the two zeros.

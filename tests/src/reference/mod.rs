@@ -10,6 +10,7 @@
 
 mod fence;
 mod flows;
+mod icmp;
 mod open;
 mod parse;
 mod rewrite;
@@ -27,6 +28,7 @@ use std::{
 
 pub use fence::Lease;
 pub use flows::{Flow, Flows, Place, Proof, Tuple};
+use icmp::{Complaint, Reporter};
 use kplb::{
     config::Protocol,
     model::{Desired, Endpoint, Family},
@@ -94,7 +96,10 @@ impl Reference {
         let action = match (hook, verdict) {
             (Hook::Tc, Verdict::Drop(_)) => TC_ACT_SHOT,
             (Hook::Tc, _) => TC_ACT_UNSPEC,
-            (Hook::Xdp, Verdict::Pass(_) | Verdict::Forward(ForwardReason::ToLocalBackend)) => XDP_PASS,
+            (
+                Hook::Xdp,
+                Verdict::Pass(_) | Verdict::Forward(ForwardReason::ToLocalBackend | ForwardReason::IcmpToLocalBackend),
+            ) => XDP_PASS,
             (Hook::Xdp, Verdict::Forward(_) | Verdict::Reset(_)) => XDP_TX,
             (Hook::Xdp, Verdict::Drop(_)) => XDP_DROP,
         };
@@ -113,6 +118,9 @@ impl Reference {
         if frame[..6] != desired.node.mac.octets() {
             return NOT_OURS;
         }
+        if let Some(complaint) = icmp::complaint(frame) {
+            return self.error_ingress(desired, frame, &complaint);
+        }
         let segment = match parse_ethernet(frame) {
             None => return Verdict::Pass(PassReason::NotIp),
             Some(Parsed::Refused(destination, reason)) if desired.vips.contains_key(&destination) => {
@@ -122,10 +130,7 @@ impl Reference {
             Some(Parsed::Segment(segment)) => segment,
         };
         let tuple = &segment.tuple;
-        let for_nat_port = tuple.destination.ip() == node_address(desired, tuple.destination)
-            && desired.node.is_nat_port(tuple.destination.port());
-        let from_backend = for_nat_port && in_gate(desired, tuple.source, tuple.protocol);
-        if !in_gate(desired, tuple.destination, tuple.protocol) && !from_backend {
+        if !may_be_ours(desired, tuple) {
             return NOT_OURS;
         }
         if let Some((flow, direction)) = self.find(desired, &segment) {
@@ -145,12 +150,58 @@ impl Reference {
         NOT_OURS
     }
 
+    /// An error that came in. It changes no flow.
+    fn error_ingress(&self, desired: &Desired, frame: &mut [u8], complaint: &Complaint) -> Verdict {
+        let answer = &complaint.answer;
+        if !may_be_ours(desired, answer) {
+            return NOT_OURS;
+        }
+        let Some((flow, direction)) = self.flows.find(answer) else {
+            let is_of_service = desired.services.contains_key(&endpoint(answer.destination, answer.protocol));
+            return if is_of_service { Verdict::Drop(DropReason::IcmpUnknownFlow) } else { NOT_OURS };
+        };
+        match refusal(desired, frame, &flow, direction) {
+            Some(Verdict::Reset(reason)) => return Verdict::Drop(instead(reason)),
+            Some(verdict) => return verdict,
+            None => {}
+        }
+        let rewritten = flow.rewritten(direction);
+        if (direction, flow.place) == (Direction::ToBackend, Place::Local) {
+            icmp::translate(frame, complaint, &rewritten, Reporter::Same);
+            return Verdict::Forward(ForwardReason::IcmpToLocalBackend);
+        }
+        icmp::translate(frame, complaint, &rewritten, Reporter::LikeAnswer);
+        let (next_hop, reason) = match direction {
+            Direction::ToBackend => (desired.backends[&flow.backend].mac.octets(), ForwardReason::IcmpToBackend),
+            Direction::ToClient => (flow.client_mac, ForwardReason::IcmpToClient),
+        };
+        rewrite::forward(frame, desired.node.mac.octets(), next_hop);
+        Verdict::Forward(reason)
+    }
+
+    /// An error that is about to leave.
+    fn error_egress(&self, desired: &Desired, frame: &mut [u8], complaint: &Complaint) -> Verdict {
+        match self.flows.find(&complaint.answer) {
+            Some((flow, Direction::ToClient)) if flow.place == Place::Local => {
+                if let Err(reason) = serving(desired, flow.backend) {
+                    return Verdict::Drop(instead(reason));
+                }
+                icmp::translate(frame, complaint, &flow.rewritten(Direction::ToClient), Reporter::LikeAnswer);
+                Verdict::Forward(ForwardReason::IcmpToClientLocal)
+            }
+            _ => NOT_OURS,
+        }
+    }
+
     fn egress(&mut self, desired: &Desired, frame: &mut [u8]) -> Verdict {
         if let Some(lease) = fence::claimed(frame).into_iter().find_map(|address| self.needed_lease(desired, address)) {
             return match lease {
                 Lease::Fresh => Verdict::Pass(PassReason::LeasedClaim),
                 Lease::Over => Verdict::Drop(DropReason::FencedClaim),
             };
+        }
+        if let Some(complaint) = icmp::complaint(frame) {
+            return self.error_egress(desired, frame, &complaint);
         }
         let segment = match parse_ethernet(frame) {
             None => return Verdict::Pass(PassReason::NotIp),
@@ -202,18 +253,7 @@ impl Reference {
         mut flow: Flow,
         direction: Direction,
     ) -> Verdict {
-        let refusal = match (direction, flow.place) {
-            (Direction::ToBackend, _) => match serving(desired, flow.backend) {
-                Err(reason) => Some(Verdict::Reset(reason)),
-                Ok(backend) => towards_backend(frame, segment, backend, flow.place).err(),
-            },
-            (Direction::ToClient, Place::Local) => Some(NOT_OURS),
-            (Direction::ToClient, Place::Remote) => match serving(desired, flow.backend) {
-                Err(reason) => Some(Verdict::Reset(reason)),
-                Ok(_) => (!rewrite::has_hop(frame, segment)).then_some(Verdict::Drop(DropReason::TtlExpired)),
-            },
-        };
-        if let Some(verdict) = refusal {
+        if let Some(verdict) = refusal(desired, frame, &flow, direction) {
             return refuse(frame, segment, verdict);
         }
         if direction == Direction::ToBackend {
@@ -250,6 +290,14 @@ fn endpoint(address: SocketAddr, protocol: u8) -> Endpoint {
     Endpoint { address, protocol: if protocol == TCP { Protocol::Tcp } else { Protocol::Udp } }
 }
 
+/// To an endpoint of ours, or from one to this node.
+fn may_be_ours(desired: &Desired, tuple: &Tuple) -> bool {
+    let for_nat_port = tuple.destination.ip() == node_address(desired, tuple.destination)
+        && desired.node.is_nat_port(tuple.destination.port());
+    let from_backend = for_nat_port && in_gate(desired, tuple.source, tuple.protocol);
+    in_gate(desired, tuple.destination, tuple.protocol) || from_backend
+}
+
 fn in_gate(desired: &Desired, address: SocketAddr, protocol: u8) -> bool {
     let port = Be16::from_host(address.port());
     match address.ip() {
@@ -267,12 +315,27 @@ fn serving(desired: &Desired, id: u16) -> Result<&Backend, ResetReason> {
     }
 }
 
+/// Why a packet of a flow cannot go on.
+fn refusal(desired: &Desired, frame: &[u8], flow: &Flow, direction: Direction) -> Option<Verdict> {
+    match (direction, flow.place) {
+        (Direction::ToBackend, _) => match serving(desired, flow.backend) {
+            Err(reason) => Some(Verdict::Reset(reason)),
+            Ok(backend) => towards_backend(frame, backend, flow.place).err(),
+        },
+        (Direction::ToClient, Place::Local) => Some(NOT_OURS),
+        (Direction::ToClient, Place::Remote) => match serving(desired, flow.backend) {
+            Err(reason) => Some(Verdict::Reset(reason)),
+            Ok(_) => (!rewrite::has_hop(frame)).then_some(Verdict::Drop(DropReason::TtlExpired)),
+        },
+    }
+}
+
 /// Whether a packet can go to a backend that exists.
-fn towards_backend(frame: &[u8], segment: &Segment, backend: &Backend, place: Place) -> Result<(), Verdict> {
+fn towards_backend(frame: &[u8], backend: &Backend, place: Place) -> Result<(), Verdict> {
     if place == Place::Local {
         return Ok(());
     }
-    if !rewrite::has_hop(frame, segment) {
+    if !rewrite::has_hop(frame) {
         return Err(Verdict::Drop(DropReason::TtlExpired));
     }
     if backend.mac.octets() == [0; 6] {
@@ -306,11 +369,11 @@ fn send(desired: &Desired, frame: &mut [u8], segment: &Segment, flow: &Flow, dir
     let reason = match (direction, flow.place) {
         (Direction::ToBackend, Place::Local) => ForwardReason::ToLocalBackend,
         (Direction::ToBackend, Place::Remote) => {
-            rewrite::forward(frame, segment, node, desired.backends[&flow.backend].mac.octets());
+            rewrite::forward(frame, node, desired.backends[&flow.backend].mac.octets());
             ForwardReason::ToBackend
         }
         (Direction::ToClient, _) => {
-            rewrite::forward(frame, segment, node, flow.client_mac);
+            rewrite::forward(frame, node, flow.client_mac);
             ForwardReason::ToClient
         }
     };

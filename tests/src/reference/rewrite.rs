@@ -26,24 +26,29 @@ pub(super) fn sum(bytes: &[u8]) -> u32 {
 
 /// What replaced words do to a checksum that covers them: the sum of `~m + m'` (RFC 1624, equation 3).
 #[derive(Clone, Copy, Default)]
-struct Change(u32);
+pub(super) struct Change(u32);
 
 impl Change {
-    fn replace(&mut self, frame: &mut [u8], at: usize, new: &[u8]) {
+    pub(super) fn replace(&mut self, frame: &mut [u8], at: usize, new: &[u8]) {
         let old = &mut frame[at..at + new.len()];
         self.0 += old.chunks(2).map(|pair| u32::from(!u16::from_be_bytes([pair[0], pair[1]]))).sum::<u32>();
         self.0 += sum(new);
         old.copy_from_slice(new);
     }
 
-    fn and(self, other: Self) -> Self {
+    pub(super) fn and(self, other: Self) -> Self {
         Self(self.0 + other.0)
+    }
+
+    /// What the checksum at an offset becomes.
+    pub(super) fn applied(self, frame: &[u8], at: usize) -> [u8; 2] {
+        (!fold(u32::from(!word(frame, at)) + self.0)).to_be_bytes()
     }
 
     /// Mends the checksum at an offset.
     fn apply(self, frame: &mut [u8], at: usize) {
-        let checksum = !fold(u32::from(!word(frame, at)) + self.0);
-        frame[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+        let checksum = self.applied(frame, at);
+        frame[at..at + 2].copy_from_slice(&checksum);
     }
 }
 
@@ -82,20 +87,24 @@ pub fn set_tuple(frame: &mut [u8], segment: &Segment, tuple: &Tuple) {
 }
 
 /// Whether a frame's packet may go one hop further.
-pub fn has_hop(frame: &[u8], segment: &Segment) -> bool {
-    frame[hops_at(segment)] > 1
+pub fn has_hop(frame: &[u8]) -> bool {
+    frame[hops_at(frame)] > 1
 }
 
-fn hops_at(segment: &Segment) -> usize {
-    ETHERNET + if segment.tuple.source.is_ipv4() { 8 } else { 7 }
+fn is_ipv4(frame: &[u8]) -> bool {
+    word(frame, 12) == 0x0800
+}
+
+fn hops_at(frame: &[u8]) -> usize {
+    ETHERNET + if is_ipv4(frame) { 8 } else { 7 }
 }
 
 /// Takes a hop, and sends the frame to the next one.
-pub fn forward(frame: &mut [u8], segment: &Segment, from: [u8; 6], to: [u8; 6]) {
+pub fn forward(frame: &mut [u8], from: [u8; 6], to: [u8; 6]) {
     frame[..6].copy_from_slice(&to);
     frame[6..12].copy_from_slice(&from);
-    let at = hops_at(segment);
-    if segment.tuple.source.is_ipv4() {
+    let at = hops_at(frame);
+    if is_ipv4(frame) {
         let mut change = Change::default();
         let new = [frame[at] - 1, frame[at + 1]];
         change.replace(frame, at, &new);

@@ -11,6 +11,7 @@ mod checksums;
 mod choice;
 mod down;
 mod fence;
+mod icmp;
 mod life;
 mod refuse;
 mod shape;
@@ -51,6 +52,7 @@ fn cases(family: Family) -> Vec<Case> {
     cases.extend(down::cases(family, &desired(family)));
     cases.extend(fence::cases(family));
     cases.extend(checksums::cases(family));
+    cases.extend(icmp::cases(family));
     cases
 }
 
