@@ -1,0 +1,208 @@
+//! What only ICMP tells: how large packets may be on the way, that a port is closed, that the VIP is there.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, ErrorKind},
+    net::{IpAddr, SocketAddr, UdpSocket},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use kplb_tests::{
+    agent::Agent,
+    apiserver::{Apiserver, HTTPS_PORT},
+    client::{Connection, UdpFlow},
+    cluster::{self, Persistence},
+    lab::{Lab, LabOptions},
+    netns::Namespace,
+    pattern::pattern_sha256,
+    poll,
+};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+
+const SOON: Duration = Duration::from_secs(5);
+
+const MIB: u64 = 1 << 20;
+
+/// The smallest MTU that an IPv6 link may have (RFC 8200, section 5).
+const SMALL_MTU: u32 = 1280;
+
+/// A client two routers away, with a link of a small MTU between the routers, so that neither end knows of it.
+///
+/// ```text
+/// segment --1500-- near (the lab's first client) --1280-- far --1500-- client
+/// ```
+struct Distant {
+    client: Namespace,
+    // Held, for its links.
+    _far: Namespace,
+}
+
+/// The client's addresses.
+const DISTANT: [&str; 2] = ["198.19.2.2", "2001:2:0:2::2"];
+
+impl Distant {
+    fn new(lab: &Lab) -> Result<Self> {
+        let near = lab.client(1);
+        let (far, client) = (Namespace::new("far")?, Namespace::new("distant")?);
+        let far_path = far.network_path();
+        near.namespace().ip(&format!(
+            "link add small mtu {SMALL_MTU} type veth peer name small mtu {SMALL_MTU} netns {}\n\
+             link set small up\naddress add 198.19.1.1/24 dev small\naddress add 2001:2:0:1::1/64 dev small nodad\n",
+            far_path.display()
+        ))?;
+        client.ip(&format!(
+            "link add eth0 type veth peer name eth0 netns {}\n\
+             link set eth0 up\naddress add {}/24 dev eth0\naddress add {}/64 dev eth0 nodad\n",
+            far_path.display(),
+            DISTANT[0],
+            DISTANT[1]
+        ))?;
+        far.ip(
+            "link set small up\naddress add 198.19.1.2/24 dev small\naddress add 2001:2:0:1::2/64 dev small nodad\n\
+             link set eth0 up\naddress add 198.19.2.1/24 dev eth0\naddress add 2001:2:0:2::1/64 dev eth0 nodad\n\
+             route add default via 198.19.1.1\nroute add default via 2001:2:0:1::1\n",
+        )?;
+        client.ip("route add default via 198.19.2.1\nroute add default via 2001:2:0:2::1\n")?;
+        near.namespace().ip("route add 198.19.2.0/24 via 198.19.1.2\nroute add 2001:2:0:2::/64 via 2001:2:0:1::2\n")?;
+        let [near4, near6] = near.addresses();
+        for node in lab.nodes() {
+            node.namespace()
+                .ip(&format!("route add 198.19.0.0/16 via {near4}\nroute add 2001:2:0:2::/64 via {near6}\n"))?;
+        }
+        for router in [near.namespace(), &far] {
+            router.run(|| {
+                fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+                fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1")
+            })?;
+        }
+        // No hardware is there to finish checksums, or to cut up what is longer than the MTU.
+        for (namespace, interface) in [(near.namespace(), "small"), (&far, "small"), (&far, "eth0"), (&client, "eth0")]
+        {
+            let mut command = Command::new("ethtool");
+            command.args(["-K", interface, "tx", "off"]);
+            namespace.check_output(command)?;
+        }
+        Ok(Self { client, _far: far })
+    }
+}
+
+/// Packets with this verdict.
+fn count(agent: &Agent<'_>, verdict: &str) -> Result<u64> {
+    agent.status()?[0]["verdicts"][verdict].as_u64().with_context(|| format!("no verdict {verdict}"))
+}
+
+/// Whole transfers each way over the small link, from a backend on the node and from one behind the wire.
+///
+/// Both ends of a connection offer segments for a MTU of 1500, so that without ICMP the backend's would never arrive.
+fn large_transfers(mode: &str) -> Result<()> {
+    const SIZE: u64 = 8 * MIB;
+    let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
+    let _apiservers = cluster::start_apiservers(&lab)?;
+    let distant = Distant::new(&lab)?;
+    let configuration = cluster::configuration(lab.nodes(), Persistence::Connection);
+    let agent = cluster::start_agent(lab.node(1), &configuration, mode)?;
+    let expected = pattern_sha256(SIZE);
+    let told = ["icmp-to-local-backend", "icmp-to-backend"];
+    for vip in cluster::https() {
+        let before = told.map(|verdict| count(&agent, verdict));
+        distant.client.block_on(async {
+            let mut by_node = BTreeMap::new();
+            // Half of all connections go to either node: that so many go to one is as good as impossible.
+            for _ in 0..64 {
+                let mut connection = Connection::open(vip).await?;
+                by_node.entry(connection.get("/version").await?.node).or_insert(connection);
+                if by_node.len() == 2 {
+                    break;
+                }
+            }
+            ensure!(by_node.len() == 2, "{vip}: only {:?} served", by_node.keys());
+            // Downloads first: once the client has learned of the small link, it offers a smaller segment size.
+            for connection in by_node.values_mut() {
+                ensure!(connection.download(SIZE).await?.sha256 == expected, "{vip}: another download");
+            }
+            for connection in by_node.values_mut() {
+                ensure!(connection.upload(SIZE).await?.sha256 == expected, "{vip}: another upload");
+            }
+            Ok(())
+        })?;
+        for (verdict, before) in told.into_iter().zip(before) {
+            let n_errors = count(&agent, verdict)? - before?;
+            assert!(n_errors > 0, "{vip}: no packet was too big ({verdict})");
+        }
+    }
+    assert_eq!(count(&agent, "drop-icmp-unknown-flow")?, 0);
+    agent.stop()
+}
+
+#[test]
+fn large_transfers_over_a_small_link_native() -> Result<()> {
+    large_transfers("native")
+}
+
+#[test]
+fn large_transfers_over_a_small_link_generic() -> Result<()> {
+    large_transfers("generic")
+}
+
+/// A datagram to a port that no backend listens on is refused at once, by a backend on the node and by one behind the
+/// wire, to a client on the segment and to a distant one.
+#[test]
+fn closed_ports_are_told() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
+    let distant = Distant::new(&lab)?;
+    // UDP is served by none.
+    let _apiservers =
+        lab.nodes().iter().map(|node| Apiserver::start_on(node, &[HTTPS_PORT], &[])).collect::<Result<Vec<_>>>()?;
+    for (backend, verdict) in [(1, "icmp-to-client-local"), (2, "icmp-to-client")] {
+        let configuration = cluster::configuration([lab.node(backend)], Persistence::Client);
+        let agent = cluster::start_agent(lab.node(1), &configuration, "native")?;
+        for client in [lab.client(1).namespace(), &distant.client] {
+            for vip in cluster::udp() {
+                let answer = client.block_on(async { UdpFlow::open(vip, None).await?.exchange(b"hello?").await });
+                let error = answer.err().with_context(|| format!("{vip}: an answer, from nowhere"))?;
+                let kind = error.root_cause().downcast_ref::<io::Error>().map(io::Error::kind);
+                assert_eq!(kind, Some(ErrorKind::ConnectionRefused), "{} at {vip}: {error:#}", client.name());
+            }
+        }
+        assert_eq!(count(&agent, verdict)?, 4, "one for each client and family");
+        agent.stop()?;
+    }
+    Ok(())
+}
+
+/// Asks for an echo, as `ping` does.
+fn ping(address: IpAddr) -> Result<()> {
+    let (family, protocol, kinds) = match address {
+        IpAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, [8, 0]),
+        IpAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6, [128, 129]),
+    };
+    // The kernel has it that only some groups may.
+    fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0")?;
+    let socket = UdpSocket::from(socket(family, SockType::Datagram, SockFlag::empty(), protocol)?);
+    socket.set_read_timeout(Some(SOON))?;
+    socket.connect(SocketAddr::from((address, 0)))?;
+    // The kernel fills in the checksum and the identifier.
+    socket.send(&[&[kinds[0], 0, 0, 0, 0, 0, 0, 1][..], b"are you there?"].concat())?;
+    let mut answer = [0; 64];
+    let length = socket.recv(&mut answer)?;
+    ensure!(answer[0] == kinds[1] && answer[8..length] == *b"are you there?", "another answer");
+    Ok(())
+}
+
+#[test]
+fn the_vip_answers_echo_requests() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
+    let _apiservers = cluster::start_apiservers(&lab)?;
+    let distant = Distant::new(&lab)?;
+    let agent = cluster::start_agent(lab.node(1), &cluster::configuration(lab.nodes(), Persistence::Client), "native")?;
+    for client in [lab.client(1).namespace(), &distant.client] {
+        for vip in cluster::VIPS {
+            let attempt = || client.run(|| ping(vip));
+            poll::until_ok("an echo", SOON, attempt).with_context(|| format!("{} to {vip}", client.name()))?;
+        }
+    }
+    agent.stop()
+}
