@@ -8,7 +8,7 @@ use crate::election::Notice;
 /// How this node comes to hold the VIPs.
 pub(super) enum Claim {
     /// It is the only balancer.
-    Alone(Herald),
+    Alone(Box<Herald>),
     /// It is elected, and others are when it is not.
     Elected(Box<Campaign>),
 }

@@ -92,7 +92,7 @@ pub(super) async fn start<'a>(
     let claim = match &config.vrrp {
         // Not yet started: nobody must be told that the VIPs are here before there is something behind them.
         Some(vrrp) => Claim::Elected(Box::new(Campaign::prepare(options, vrrp, surroundings, dataplane.leases()?)?)),
-        None => Claim::Alone(Herald::new(Announcer::open(interface)?)),
+        None => Claim::Alone(Box::new(Herald::new(Announcer::open(interface)?))),
     };
     let mut agent = Agent {
         options,

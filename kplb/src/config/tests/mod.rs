@@ -70,7 +70,7 @@ fn the_example_shows_the_defaults() {
             _ => format!("{line}\n"),
         })
         .collect();
-    assert_eq!(n, 35, "settings with a default");
+    assert_eq!(n, 36, "settings with a default");
     assert_eq!(parse(&switched_on, "on"), parse(EXAMPLE, "off"));
 }
 
