@@ -214,19 +214,28 @@ fn lead<F: Family, K>(
                 _pad: 0,
             };
             maps::divert(table, &key(cookie, diversion.backend, diversion.backend_port), &diversion);
-            set_address(ctx, &diversion.backend);
-            set_port(ctx, diversion.backend_port);
-            PROCEED
-        }
-        Way::Nowhere => {
-            if CHOOSES_ERRORS.load() != 0 {
-                // What a client of TCP gets from a reset, and one of UDP from a port that nobody listens on.
-                // SAFETY: takes a number.
-                unsafe { bpf_set_retval(-ECONNREFUSED) };
+            // The agent writes that a backend is down before it looks for sockets to end: who is not yet among them then
+            // sees it here.
+            if serving_still(id) {
+                set_address(ctx, &diversion.backend);
+                set_port(ctx, diversion.backend_port);
+                PROCEED
+            } else {
+                refuse()
             }
-            FAIL
         }
+        Way::Nowhere => refuse(),
     }
+}
+
+/// Fails with what a client of TCP gets from a reset, and one of UDP from a port that nobody listens on.
+#[inline(always)]
+fn refuse() -> i32 {
+    if CHOOSES_ERRORS.load() != 0 {
+        // SAFETY: takes a number.
+        unsafe { bpf_set_retval(-ECONNREFUSED) };
+    }
+    FAIL
 }
 
 #[inline(always)]
@@ -257,6 +266,12 @@ fn way<F: Family>(endpoint: &Endpoint<F::Address>, cookie: u64) -> Way {
 #[inline(always)]
 fn serving(service: &Service, id: u16) -> Option<&'static Backend> {
     maps::backend(id).filter(|backend| backend.is_serving() && backend.service == service.id)
+}
+
+/// Whether a backend that was serving is; looked up anew, or what was read before could stand for it.
+#[inline(always)]
+fn serving_still(id: u16) -> bool {
+    maps::backend(id).is_some_and(Backend::is_serving)
 }
 
 /// Tells the client of the VIP that it named where the kernel would tell of the backend.

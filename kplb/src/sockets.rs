@@ -14,6 +14,8 @@ use std::{
     io,
     os::unix::fs::MetadataExt as _,
     path::Path,
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -35,6 +37,8 @@ use nix::{
 
 const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
 const PROCESSES: &str = "/proc";
+/// Until sockets that are being connected are listed.
+const SECOND_LOOK: Duration = Duration::from_millis(100);
 
 /// Whether this kernel can end sockets.
 ///
@@ -69,28 +73,34 @@ pub struct Ended {
 /// # Errors
 /// If not even those of this namespace can be searched.
 pub fn end(mut cookies: BTreeSet<u64>) -> Result<Ended> {
-    let mut ended = Ended::default();
-    let own = fs::metadata(OWN_NAMESPACE).with_context(|| format!("look at {OWN_NAMESPACE}"))?;
-    ended.n_ended += end_here(&mut cookies)?;
+    let mut n_ended = end_here(&mut cookies)?;
     if !cookies.is_empty() {
-        for namespace in namespaces(&own)? {
-            if cookies.is_empty() {
-                break;
-            }
-            // Gone in the meantime, or not to be entered: its sockets are counted as unseen.
-            if setns(&namespace, CloneFlags::CLONE_NEWNET).is_ok() {
-                ended.n_ended += end_here(&mut cookies).unwrap_or(0);
-            }
+        let namespaces = namespaces()?;
+        n_ended += end_everywhere(&mut cookies, &namespaces);
+        if !cookies.is_empty() {
+            // A socket is known by its cookie a moment before the kernel lists it: when it is being connected.
+            thread::sleep(SECOND_LOOK);
+            n_ended += end_everywhere(&mut cookies, &namespaces);
         }
     }
-    ended.n_unseen = cookies.len();
-    Ok(ended)
+    Ok(Ended { n_ended, n_unseen: cookies.len() })
 }
 
-/// The network namespaces of all processes that can be seen, but for this one.
-fn namespaces(own: &fs::Metadata) -> Result<Vec<File>> {
-    let mut seen = BTreeSet::from([(own.dev(), own.ino())]);
-    let mut namespaces = Vec::new();
+fn end_everywhere(cookies: &mut BTreeSet<u64>, namespaces: &[File]) -> usize {
+    let mut n_ended = 0;
+    for namespace in namespaces {
+        // Not to be entered: its sockets are counted as unseen.
+        if !cookies.is_empty() && setns(namespace, CloneFlags::CLONE_NEWNET).is_ok() {
+            n_ended += end_here(cookies).unwrap_or(0);
+        }
+    }
+    n_ended
+}
+
+/// The network namespaces of all processes that can be seen, this one's first.
+fn namespaces() -> Result<Vec<File>> {
+    let mut seen = BTreeSet::new();
+    let mut namespaces: Vec<File> = unseen(Path::new(OWN_NAMESPACE), &mut seen).into_iter().collect();
     for entry in fs::read_dir(PROCESSES).context("list processes")? {
         let path = entry.context("list processes")?.path().join("ns/net");
         if let Some(namespace) = unseen(&path, &mut seen) {
