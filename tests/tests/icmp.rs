@@ -173,6 +173,9 @@ fn closed_ports_are_told() -> Result<()> {
     Ok(())
 }
 
+/// How long `ping` waits for one answer.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// Asks for an echo, as `ping` does.
 fn ping(address: IpAddr) -> Result<()> {
     let (family, protocol, kinds) = match address {
@@ -182,7 +185,7 @@ fn ping(address: IpAddr) -> Result<()> {
     // The kernel has it that only some groups may.
     fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0")?;
     let socket = UdpSocket::from(socket(family, SockType::Datagram, SockFlag::empty(), protocol)?);
-    socket.set_read_timeout(Some(SOON))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect(SocketAddr::from((address, 0)))?;
     // The kernel fills in the checksum and the identifier.
     socket.send(&[&[kinds[0], 0, 0, 0, 0, 0, 0, 1][..], b"are you there?"].concat())?;
@@ -200,6 +203,8 @@ fn the_vip_answers_echo_requests() -> Result<()> {
     let agent = cluster::start_agent(lab.node(1), &cluster::configuration(lab.nodes(), Persistence::Client), "native")?;
     for client in [lab.client(1).namespace(), &distant.client] {
         for vip in cluster::VIPS {
+            // More than once: the kernel answers for an IPv6 address that is new before it has a route to it, which a
+            // work queue adds (`addrconf_dad_work` in net/ipv6/addrconf.c).
             let attempt = || client.run(|| ping(vip));
             poll::until_ok("an echo", SOON, attempt).with_context(|| format!("{} to {vip}", client.name()))?;
         }
