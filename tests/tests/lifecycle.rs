@@ -37,13 +37,14 @@ fn comes_and_goes_without_a_trace() -> Result<()> {
     }
 
     // Whose connections go through it is told that they are over.
-    let agent = cluster::start_agent(node, &configuration, "native")?;
+    let mut agent = cluster::start_agent(node, &configuration, "native")?;
     host.namespace().block_on(async {
         let mut connection = Connection::open(cluster::https()[0]).await?;
         let mut watch = connection.watch(Duration::from_secs(3600)).await?;
         watch.next().await?;
-        agent.stop()?;
-        tokio::time::timeout(SOON, watch.ended()).await.context("the watch goes on")
+        agent.process().terminate(SOON)?;
+        let ended = tokio::time::timeout(SOON, watch.ended()).await;
+        ended.with_context(|| format!("the watch on {} goes on; the agent wrote:\n{}", watch.node(), agent.output()))
     })?;
 
     // Killed, it leaves its programs, which go on.

@@ -43,7 +43,7 @@ use crate::{
         watch::{Changes, Watch},
     },
     plan::{Operation, plan},
-    reset::{Resetter, Route, Sent},
+    reset::{First, Resetter, Route, Sent},
     run_dir::Lock,
 };
 
@@ -231,9 +231,10 @@ impl Agent<'_> {
                 .map(|(id, backend)| (*id, backend.mac))
                 .collect(),
         };
+        let first = if mode == SweepMode::EndOrphans { First::Clients } else { First::Backends };
         let resetter = Arc::clone(&self.resetter);
         Ok(Some(spawn_blocking(move || {
-            let Sent { to_clients, to_backends } = resetter.send(&orphans, &route);
+            let Sent { to_clients, to_backends } = resetter.send(&orphans, &route, first);
             info!(
                 "ended {} flows {which} within {:.1?}: {to_clients} resets to clients, {to_backends} to backends",
                 orphans.len(),

@@ -50,6 +50,16 @@ pub struct Route {
     pub backends: BTreeMap<u16, Mac>,
 }
 
+/// Who is told first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum First {
+    /// The clients: they wait for a backend that does not answer.
+    Clients,
+    /// The backends, which do answer: a client that has not acknowledged all that it got does not believe the reset, and
+    /// asks back (RFC 5961, section 3.2); its question must not find the other end alive.
+    Backends,
+}
+
 /// How many resets have left.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Sent {
@@ -74,21 +84,27 @@ impl Resetter {
         })
     }
 
-    /// Tells the clients, then the backends, then the clients once more: a frame may get lost, and its client would wait
-    /// for ever. What cannot be sent is left out: whoever says something on such a flow is answered by the data path.
+    /// Tells both ends, and the clients once more: a frame may get lost, and its client would wait for ever. What cannot
+    /// be sent is left out: whoever says something on such a flow is answered by the data path, or by the other end.
     ///
     /// Blocks while the interface has no room, for two seconds in all.
-    pub fn send(&self, orphans: &[Orphan], route: &Route) -> Sent {
+    pub fn send(&self, orphans: &[Orphan], route: &Route, first: First) -> Sent {
         let deadline = Instant::now() + PATIENCE;
         let to_client = |orphan: &&Orphan| {
             let frame = frame::to_client(orphan, route.node);
             is_sent(deadline, || self.wire.send(&frame))
         };
-        let to_clients = orphans.iter().filter(to_client).count();
         let to_backend = |orphan: &&Orphan| self.is_sent_to_backend(orphan, route, deadline);
-        let to_backends = orphans.iter().filter(to_backend).count();
+        let mut sent = Sent::default();
+        if first == First::Backends {
+            sent.to_backends = orphans.iter().filter(to_backend).count();
+        }
+        sent.to_clients = orphans.iter().filter(to_client).count();
+        if first == First::Clients {
+            sent.to_backends = orphans.iter().filter(to_backend).count();
+        }
         orphans.iter().filter(to_client).for_each(drop);
-        Sent { to_clients, to_backends }
+        sent
     }
 
     fn is_sent_to_backend(&self, orphan: &Orphan, route: &Route, deadline: Instant) -> bool {
