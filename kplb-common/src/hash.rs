@@ -16,6 +16,13 @@ const fn mix(mut x: u64) -> u64 {
 /// Golden ratio times 2^64; keeps a zero seed and zero words from the fixed point of [`mix`].
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// The n-th of the numbers that follow from a hash, each as good as a hash of its own (SplitMix64, whose state is the hash
+/// here).
+#[inline(always)]
+pub const fn nth(hash: u64, n: u32) -> u32 {
+    (mix(hash.wrapping_add(STEP.wrapping_mul(n as u64 + 1))) >> 32) as u32
+}
+
 #[inline(always)]
 const fn start(seed: u64) -> u64 {
     mix(seed.wrapping_add(STEP))

@@ -1,6 +1,9 @@
 //! What the programs must know of the node they run on.
 
-use crate::net::{Ip4, Ip6, Mac};
+use crate::{
+    hash,
+    net::{Ip4, Ip6, Mac},
+};
 
 /// Room for the lifetimes: a power of two, so that a masked state is always a valid index.
 pub const LIFETIMES: usize = 16;
@@ -44,16 +47,14 @@ impl Node {
         self.lifetimes_ns[usize::from(state) & (LIFETIMES - 1)]
     }
 
-    /// The source port (host order) to try for a new flow at the given probe. One half of `hash` places the first
-    /// probe, the other sets how far apart they are: with a distance of its own for each flow, those that are taken do
-    /// not crowd (double hashing: Knuth, The Art of Computer Programming, volume 3, section 6.4).
+    /// The source port (host order) to try for a new flow at the given probe. Each probe is placed by itself (uniform
+    /// probing: Knuth, The Art of Computer Programming, volume 3, section 6.4): by steps, however they are chosen, some
+    /// flow would come by the same few ports again and again, and never get one.
     #[inline(always)]
     pub fn nat_port(&self, hash: u64, probe: u32) -> u16 {
         let n_ports = u32::from(self.nat_port_last.wrapping_sub(self.nat_port_first)) + 1;
-        let (start, step) = (hash as u32, (hash >> 32) as u32 | 1);
         // A place in the range as a fraction of 2^32: the multiplication instead of a modulo.
-        let place = start.wrapping_add(probe.wrapping_mul(step));
-        let offset = (u64::from(place) * u64::from(n_ports)) >> 32;
+        let offset = (u64::from(hash::nth(hash, probe)) * u64::from(n_ports)) >> 32;
         self.nat_port_first.wrapping_add(offset as u16)
     }
 }
@@ -86,6 +87,21 @@ mod tests {
         fn ports_are_of_the_range(first in 1024_u16.., n in 0_u16..1000, hash: u64, probe in 0..MAX_NAT_PROBES) {
             let node = node(first, first.saturating_add(n));
             prop_assert!(node.is_nat_port(node.nat_port(hash, probe)));
+        }
+    }
+
+    /// Whatever its hash: also one whose halves, as a start and a step, go round in a small circle.
+    #[test]
+    fn no_flow_is_confined_to_a_few_ports() {
+        let node = node(10_000, 32_767);
+        for denominator in 1..40_u64 {
+            for numerator in 0..denominator {
+                let step = ((numerator << 32) / denominator) | 1;
+                let hash = step << 32 | 0x1234_5678;
+                let ports: HashSet<u16> = (0..MAX_NAT_PROBES).map(|probe| node.nat_port(hash, probe)).collect();
+                // Of 128 drawn at random from 22,768, more than a few pairs would be a sign of something.
+                assert!(ports.len() > 120, "{numerator}/{denominator}: {} ports", ports.len());
+            }
         }
     }
 
