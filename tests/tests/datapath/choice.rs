@@ -1,6 +1,6 @@
 //! Cases of choices: which backend, and which source port.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use kplb::model::Desired;
 use kplb_common::{
@@ -82,7 +82,7 @@ fn ports(family: Family, desired: &Desired) -> Vec<Case> {
         // A client whose first probes are all different.
         let third = (OTHER_PORT..)
             .map(|port| flow_by_probe(desired, &flow, family.at(102, port), 3))
-            .find(|flow| (0..3).all(|probe| probed(desired, flow, probe) != flow.nat.port()))
+            .find(|flow| (0..4).map(|probe| probed(desired, flow, probe)).collect::<BTreeSet<_>>().len() == 4)
             .expect("such a client");
         let first_three =
             (0..3_u16).flat_map(|probe| taken(probe, probed(desired, &third, probe.into())).established());
