@@ -174,7 +174,7 @@ fn persistence(family: Family, desired: &Desired) -> Vec<Case> {
     for last in 101..105 {
         let backends = |chosen: &[(u16, u16)]| {
             let backends = chosen.iter().filter(|(client, _)| *client == last).map(|(_, backend)| *backend);
-            backends.collect::<std::collections::BTreeSet<u16>>().len()
+            backends.collect::<BTreeSet<u16>>().len()
         };
         assert_eq!(backends(&by_client), 1, "a client keeps to one backend");
         assert!(backends(&by_connection) > 1, "connections are spread");
