@@ -246,10 +246,12 @@ fn sockets_of_a_dead_backend_are_ended() -> Result<()> {
         for client in others.iter().chain([&direct]) {
             ensure!(client.count_lines_after(cut, "ended") == 0, "a bystander was ended:\n{}", client.output());
         }
-        let back = Instant::now();
+        // Each is checked for itself: one that is still active would turn to something else later.
+        for service in ["tcp-v4", "tcp-v6"] {
+            agent.process().wait_for_line_after(cut, &format!("node2 of service {service}: "), SOON)?;
+        }
         lab.set_cable(lab.node(2), LinkState::Up)?;
-        agent.process().wait_for_line_after(back, "node2 of service tcp-v4: down -> active", SOON)?;
-        agent.process().wait_for_line_after(back, "node2 of service tcp-v6: down -> active", SOON)?;
+        all_are(&agent, "active")?;
     }
     drop(apiservers);
     agent.stop()
@@ -283,7 +285,7 @@ fn pods_are_clients_too() -> Result<()> {
     assert_eq!(says(&pod)?, format!("connected to {vip} node node2"));
     let cut = Instant::now();
     lab.set_cable(lab.node(2), LinkState::Down)?;
-    agent.process().wait_for_line_after(cut, "node2 of service tcp-v4: active -> down", SOON)?;
+    agent.process().wait_for_line_after(cut, "node2 of service tcp-v4: active -> ", SOON)?;
     pod.wait_for_line_after(cut, "ended", SOON)?;
     pod.wait_for_line_after(cut, "ConnectionRefused", SOON)?;
     agent.stop()
