@@ -53,6 +53,13 @@ impl Stage {
         })
     }
 
+    /// Waits until this node, counted from 1, has all VIPs, whoever else has them.
+    fn is_held_by(&self, node: usize) -> Result<()> {
+        poll::until(&format!("node{node} to hold the VIPs"), SOON, || {
+            vips_of(self.lab.node(node)).is_ok_and(|n| n == cluster::VIPS.len())
+        })
+    }
+
     /// A client is served at each VIP.
     fn serves(&self) -> Result<()> {
         for vip in cluster::https() {
@@ -198,7 +205,7 @@ fn a_killed_master_is_replaced_and_attracts_nobody() -> Result<()> {
     let mut agents = stage.attach_all("")?;
     stage.holder_is(1)?;
     agents[0].process().kill()?;
-    poll::until("node2 to hold the VIPs", SOON, || vips_of(stage.lab.node(2)).is_ok_and(|n| n == 2))?;
+    stage.is_held_by(2)?;
     assert_eq!(vips_of(stage.lab.node(1))?, 2, "the killed agent's VIPs");
     stage.serves()?;
     // Who asks anew is told of the one that works.
@@ -223,7 +230,7 @@ fn nothing_is_said_in_the_name_of_a_killed_masters_vips() -> Result<()> {
     let mut agents = stage.attach_all("")?;
     stage.holder_is(1)?;
     agents[0].process().kill()?;
-    poll::until("node2 to hold the VIPs", SOON, || vips_of(stage.lab.node(2)).is_ok_and(|n| n == 2))?;
+    stage.is_held_by(2)?;
     stage.serves()?;
     let (node, client) = (stage.lab.node(1), stage.lab.client(1));
     node.namespace().ip("neighbour flush dev eth0")?;
@@ -250,7 +257,7 @@ fn a_master_that_was_held_up_steps_back() -> Result<()> {
     let mut agents = stage.attach_all("")?;
     stage.holder_is(1)?;
     agents[0].process().signal(Signal::SIGSTOP)?;
-    poll::until("node2 to hold the VIPs", SOON, || vips_of(stage.lab.node(2)).is_ok_and(|n| n == 2))?;
+    stage.is_held_by(2)?;
     stage.serves()?;
     let moment = Instant::now();
     agents[0].process().signal(Signal::SIGCONT)?;
@@ -343,7 +350,7 @@ fn a_strangers_adverts_do_not_count() -> Result<()> {
     let stage = Stage::new()?;
     let text = cluster::elected(&stage.lab.nodes()[..2], "");
     let mut master = cluster::start_agent(stage.lab.node(1), &text, "native")?;
-    poll::until("node1 to hold the VIPs", SOON, || vips_of(stage.lab.node(1)).is_ok_and(|n| n == 2))?;
+    stage.is_held_by(1)?;
     let third = stage.attach(3, "priority = 200")?;
     let node3 = stage.lab.node(3);
     let foreign =
@@ -367,7 +374,7 @@ fn hooks_are_told_of_each_role() -> Result<()> {
     let script = format!("echo $(id -u) \"$@\" >> {}; exec sleep 60", log.display());
     let settings = format!("notify = ['/bin/sh', '-c', '{script}', 'hook']\nnotify_timeout = '200ms'");
     let mut agent = stage.attach(1, &settings)?;
-    poll::until("node1 to hold the VIPs", SOON, || vips_of(stage.lab.node(1)).is_ok_and(|n| n == 2))?;
+    stage.is_held_by(1)?;
     let expected =
         ["65534 eth0 backup 198.18.0.100", "65534 eth0 master 198.18.0.100", "65534 eth0 master 2001:2::100"];
     poll::until("the hooks", SOON, || {
@@ -465,7 +472,7 @@ fn adverts_follow_the_nodes_address() -> Result<()> {
     let stage = Stage::new()?;
     let text = cluster::configuration(stage.lab.nodes(), cluster::Persistence::Client);
     let mut agent = cluster::start_agent(stage.lab.node(1), &format!("[vrrp]\n{text}"), "native")?;
-    poll::until("node1 to hold the VIPs", SOON, || vips_of(stage.lab.node(1)).is_ok_and(|n| n == 2))?;
+    stage.is_held_by(1)?;
     stage.lab.node(1).namespace().ip("address delete 198.18.0.11/16 dev eth0\naddress add 198.18.0.21/16 dev eth0")?;
     agent.process().wait_for_line("adverts come from 198.18.0.21 now: 198.18.0.11 is no longer", SOON)?;
     poll::until("node1 to hold the VIPs again", SOON, || {

@@ -136,7 +136,7 @@ impl Campaign {
             self.election.moved(mac);
         }
         for address in self.addresses.clone() {
-            let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+            let family = Family::of(&address);
             let is_there = is_usable(surroundings, &address);
             if !is_there && self.readdress(&address, surroundings) {
                 continue;

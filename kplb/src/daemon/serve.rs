@@ -123,9 +123,13 @@ async fn reached(moment: Option<Instant>) {
 
 impl Agent<'_> {
     async fn next_event(&mut self, signals: &mut Signals) -> Result<Event> {
-        if let Claim::Elected(campaign) = &self.claim {
+        // A node that is alone has nobody to show that it turns.
+        let is_watched = if let Claim::Elected(campaign) = &self.claim {
             campaign.election().beat();
-        }
+            true
+        } else {
+            false
+        };
         let next_change = self.backends.next_change();
         tokio::select! {
             signal = signals.next() => Ok(Event::Signal(signal.context("the signal thread ended")?)),
@@ -135,7 +139,7 @@ impl Agent<'_> {
             () = reached(next_change) => Ok(Event::Due),
             call = self.server.next() => Ok(Event::Call(call.context("the control socket was closed")?)),
             duty = self.claim.duty() => Ok(Event::Duty(duty?)),
-            _ = self.heartbeat.tick() => Ok(Event::Beat),
+            _ = self.heartbeat.tick(), if is_watched => Ok(Event::Beat),
         }
     }
 

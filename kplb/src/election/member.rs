@@ -98,7 +98,7 @@ impl Member {
 
     /// Which address family its VIPs are of.
     pub(super) fn family(&self) -> Family {
-        if self.router.settings().address.is_ipv4() { Family::V4 } else { Family::V6 }
+        Family::of(&self.router.settings().address)
     }
 
     /// A member in the place of this one, whose address is no more. What keeps this one from being master keeps the new

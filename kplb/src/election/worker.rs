@@ -218,7 +218,7 @@ impl Worker {
         };
         let mut new = Some((Router::new(settings), wire));
         self.each(|member, means| {
-            if address.is_ipv4() == (member.family() == Family::V4)
+            if member.family() == Family::of(&address)
                 && let Some((router, wire)) = new.take()
             {
                 *member = member.succeeded_by(router, wire, means);
