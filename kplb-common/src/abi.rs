@@ -4,7 +4,7 @@
 //! which is part of the pin path: an agent never opens maps of another layout.
 
 /// Version of the layout of all maps; part of the pin path.
-pub const LAYOUT_VERSION: u32 = 9;
+pub const LAYOUT_VERSION: u32 = 10;
 
 /// Name of the XDP program on the interface's ingress.
 ///
@@ -61,6 +61,9 @@ pub const DEFAULT_HALF_OPEN_ENTRIES: u32 = 2 * 8_192;
 /// NAT ports tried for a new flow before it is dropped.
 pub const MAX_NAT_PROBES: u32 = 128;
 
+/// Datagrams in fragments that are known at once, per address family: a megabyte.
+pub const MAX_FRAGMENTED: u32 = 1_024;
+
 /// Sockets that are led to a backend at once, and known to be.
 pub const MAX_LOCAL_SOCKETS: u32 = 16_384;
 /// Backends that unconnected sockets have sent to of late.
@@ -99,6 +102,10 @@ pub mod map {
     pub const HALF_OPEN4: &str = "HALF_OPEN4";
     /// IPv6 flows whose client has not.
     pub const HALF_OPEN6: &str = "HALF_OPEN6";
+    /// [`crate::fragment::FragmentKey`] of IPv4 to [`crate::fragment::Fragments`].
+    pub const FRAGMENTS4: &str = "FRAGMENTS4";
+    /// [`crate::fragment::FragmentKey`] of IPv6 to [`crate::fragment::Fragments`].
+    pub const FRAGMENTS6: &str = "FRAGMENTS6";
     /// Packets per [`crate::verdict::Verdict`], per CPU.
     pub const VERDICTS: &str = "VERDICTS";
     /// Backend id to [`crate::stats::BackendStats`], per CPU.
@@ -119,7 +126,7 @@ pub mod map {
     pub const LOCAL_PEERS: &str = "LOCAL_PEERS";
 
     /// Every map above, in the order in which they are pinned.
-    pub const ALL: [&str; 22] = [
+    pub const ALL: [&str; 24] = [
         NODE,
         GATE,
         VIPS4,
@@ -133,6 +140,8 @@ pub mod map {
         FLOWS6,
         HALF_OPEN4,
         HALF_OPEN6,
+        FRAGMENTS4,
+        FRAGMENTS6,
         VERDICTS,
         BACKEND_STATS,
         REPORTS,

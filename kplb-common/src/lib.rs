@@ -22,6 +22,7 @@ pub mod service;
 
 pub mod flow;
 pub mod flow_state;
+pub mod fragment;
 
 pub mod verdict;
 

@@ -14,6 +14,10 @@ pub const ETHERTYPE_IPV4: u16 = 0x0800;
 pub const ETHERTYPE_ARP: u16 = 0x0806;
 /// EtherType of IPv6, host order.
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// EtherType of a customer's VLAN tag (IEEE 802.1Q), host order.
+pub const ETHERTYPE_VLAN: u16 = 0x8100;
+/// EtherType of a service provider's VLAN tag (IEEE 802.1ad), host order.
+pub const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
 
 /// IP protocol number of ICMP.
 pub const ICMP: u8 = 1;

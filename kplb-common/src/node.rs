@@ -24,11 +24,35 @@ pub struct Node {
     pub nat_port_last: u16,
     /// MAC address of the interface.
     pub mac: Mac,
+    /// The VLAN whose frames are looked at; none: those without a tag.
+    pub vlan: Vlan,
     /// Always zero.
-    pub _pad: u16,
+    pub _pad: [u16; 3],
 }
 
-const _: () = assert!(size_of::<Node>() == 160);
+const _: () = assert!(size_of::<Node>() == 168);
+
+/// Tags that a frame can have and still be looked at.
+pub const MAX_TAGS: usize = 2;
+
+/// The VLAN of a frame: the identifiers of its tags, outermost first, host order; from 1 to 4094, then zeros.
+///
+/// A tag of identifier zero is none: it gives the frame a priority only (IEEE 802.1Q-2022, table 9-2).
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Vlan(pub [u16; MAX_TAGS]);
+
+impl Vlan {
+    /// That of frames without a tag.
+    pub const NONE: Self = Self([0; MAX_TAGS]);
+
+    /// Whether its frames have no tag.
+    #[inline(always)]
+    pub const fn is_none(self) -> bool {
+        // The outermost tag comes first.
+        self.0[0] == 0
+    }
+}
 
 impl Node {
     /// Whether NATed flows may have this source port (host order).
@@ -78,7 +102,8 @@ mod tests {
             nat_port_first,
             nat_port_last,
             mac: Mac::default(),
-            _pad: 0,
+            vlan: Vlan::NONE,
+            _pad: [0; 3],
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     endpoint::Endpoint,
     fence::{Lease, Vip},
     flow::{Flow, FlowKey},
+    fragment::{FragmentKey, Fragments},
     local::{Diversion, LocalPeer},
     net::{Ip4, Ip6},
     node::Node,
@@ -27,6 +28,8 @@ unsafe impl Pod for BackendStats {}
 unsafe impl Pod for Diversion {}
 // SAFETY: as above.
 unsafe impl Pod for FlowCount {}
+// SAFETY: as above.
+unsafe impl Pod for Fragments {}
 // SAFETY: as above.
 unsafe impl Pod for Ip4 {}
 // SAFETY: as above.
@@ -53,6 +56,8 @@ unsafe impl<A: crate::net::Address> Pod for Endpoint<A> {}
 unsafe impl<A: crate::net::Address> Pod for Flow<A> {}
 // SAFETY: as above.
 unsafe impl<A: crate::net::Address> Pod for FlowKey<A> {}
+// SAFETY: as above.
+unsafe impl<A: crate::net::Address> Pod for FragmentKey<A> {}
 
 /// The value that these bytes are, if they are as many.
 pub fn read<T: Pod>(bytes: &[u8]) -> Option<T> {

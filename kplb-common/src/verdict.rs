@@ -33,7 +33,7 @@ macro_rules! reasons {
 reasons! {
     /// Why a packet was passed to the kernel untouched.
     PassReason {
-        NotIp = "not-ip": "Neither IPv4 nor IPv6 in an untagged Ethernet frame.",
+        NotIp = "not-ip": "Neither IPv4 nor IPv6.",
         NotOurs = "not-ours": "Neither to a service nor the reply to a known flow.",
         Leased = "leased": "Asks who has a fenced VIP, and this node's lease on it is fresh.",
         LeasedClaim = "leased-claim": "Says that a fenced VIP is on this node, whose lease on it is fresh.",
@@ -68,9 +68,11 @@ reasons! {
     /// Why a packet was dropped.
     DropReason {
         Malformed = "drop-malformed": "To a VIP, with lengths or a version that contradict each other.",
-        IpOptions = "drop-ip-options": "To a VIP, with IPv4 options.",
-        ExtensionHeader = "drop-extension-header": "To a VIP, with an IPv6 extension header.",
-        Fragment = "drop-fragment": "To a VIP, and a fragment.",
+        IpOptions = "drop-ip-options": "To a VIP, with an IPv4 source route.",
+        ExtensionHeader = "drop-extension-header": "To a VIP, with an IPv6 extension header that no backend would take from another address, or more of them than are looked at.",
+        FragmentTiny = "drop-fragment-tiny": "To a VIP, the first fragment of a datagram, and too short for its headers.",
+        FragmentUnknown = "drop-fragment-unknown": "To a VIP, a fragment of a datagram whose first one has not been sent on.",
+        FragmentOverlap = "drop-fragment-overlap": "A fragment that brings again what has come already.",
         TtlExpired = "drop-ttl-expired": "No hop left to live.",
         UnknownFlow = "drop-unknown-flow": "To a service, of no known flow, and nothing that could be answered with a reset.",
         NoBackend = "drop-no-backend": "A new UDP flow, and the service has no backend.",

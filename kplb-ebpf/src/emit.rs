@@ -22,31 +22,9 @@ impl Outcome {
     /// No verdict yet: another part of the pipeline decides. No action is zero.
     pub const UNDECIDED: Self = Self(0);
 
+    /// A verdict and what is done with the packet.
     #[inline(always)]
-    const fn new(action: Action, verdict: Verdict) -> Self {
-        Self((action as u32) << 8 | verdict.index())
-    }
-
-    /// This outcome, or what `decide` decides.
-    #[inline(always)]
-    pub fn or_else(self, decide: impl FnOnce() -> Self) -> Self {
-        if self.0 == Self::UNDECIDED.0 { decide() } else { self }
-    }
-
-    #[inline(always)]
-    const fn action(self) -> u32 {
-        self.0 >> 8
-    }
-
-    #[inline(always)]
-    const fn index(self) -> u32 {
-        self.0 & 0xff
-    }
-}
-
-impl From<Verdict> for Outcome {
-    #[inline(always)]
-    fn from(verdict: Verdict) -> Self {
+    pub const fn new(verdict: Verdict) -> Self {
         let action = match verdict {
             Verdict::Pass(_)
             | Verdict::Forward(
@@ -64,7 +42,48 @@ impl From<Verdict> for Outcome {
             | Verdict::Reset(_) => Action::Transmit,
             Verdict::Drop(_) => Action::Drop,
         };
-        Self::new(action, verdict)
+        Self((action as u32) << 8 | verdict.index())
+    }
+
+    /// As a number, which is 256 at least.
+    #[inline(always)]
+    pub const fn to_register(self) -> u32 {
+        self.0
+    }
+
+    /// From [`Self::to_register`].
+    #[inline(always)]
+    pub const fn from_register(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// This outcome, or what `decide` decides.
+    #[inline(always)]
+    pub fn or_else(self, decide: impl FnOnce() -> Self) -> Self {
+        if self.0 == Self::UNDECIDED.0 { decide() } else { self }
+    }
+
+    /// Whether the packet was sent on as one of a flow.
+    #[inline(always)]
+    pub fn is_forward(self) -> bool {
+        ForwardReason::ALL.iter().any(|reason| self.index() == Verdict::Forward(*reason).index())
+    }
+
+    #[inline(always)]
+    const fn action(self) -> u32 {
+        self.0 >> 8
+    }
+
+    #[inline(always)]
+    const fn index(self) -> u32 {
+        self.0 & 0xff
+    }
+}
+
+impl From<Verdict> for Outcome {
+    #[inline(always)]
+    fn from(verdict: Verdict) -> Self {
+        Self::new(verdict)
     }
 }
 

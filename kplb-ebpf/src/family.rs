@@ -1,20 +1,24 @@
 //! What differs between IPv4 and IPv6, so that all else is written once.
 
-use aya_ebpf::maps::HashMap;
+use aya_ebpf::maps::{HashMap, LruHashMap};
 use kplb_common::{
     checksum,
     endpoint::Endpoint,
     fence::Vip,
-    net::{Address, Be16, Be32, ICMP, ICMPV6, Ip4, Ip6, TCP, UDP},
+    fragment::{FragmentKey, Fragments},
+    net::{Address, Be16, Be32, ICMP, Ip4, Ip6, TCP, UDP},
     node::Node,
     service::Service,
-    verdict::DropReason,
+    verdict::{PassReason, Verdict},
 };
 
 use crate::{
+    emit::Outcome,
+    layout::{Quoted, Walked},
     maps::{self, Draft, FlowTable},
-    packet::{Byte, Ethernet, Header, Ipv4, Ipv6, Packet},
-    parse::Refusal,
+    packet::{Ethernet, Fragment, Header, Ipv4, Ipv6, Packet, Rest},
+    parse::{Parsed, Refusal},
+    walk,
 };
 
 /// Hops that a packet made here may travel; the default TTL of RFC 1700.
@@ -25,12 +29,18 @@ pub trait Family {
     type Address: Address;
     type Header: Header;
 
-    /// Where TCP or UDP begins in the frame.
+    /// Where TCP or UDP begins in a frame with the plain layout.
     const L4_OFFSET: usize;
 
-    /// Checks that the packet can be a whole TCP or UDP one, and returns which, and the bytes of the IP packet with its
-    /// header.
-    fn check<P: Packet>(packet: &P, ip: &Self::Header) -> Result<(u8, u16), Refusal>;
+    /// What a packet of the family's ICMP is for the pipeline.
+    const ICMP: Refusal;
+
+    /// Checks that the packet has the plain layout and can be a whole TCP or UDP one, and returns which, and the bytes of
+    /// the IP packet with its header. If not, it is left undecided, or is surely not ours.
+    fn check_plain<P: Packet>(packet: &P, ip: &Self::Header) -> Result<(u8, u16), Outcome>;
+
+    /// Goes through all headers up to that of TCP, UDP or ICMP, and fills in where they lie and what they say.
+    fn walk<P: Packet>(packet: &P, parsed: &mut Parsed<Self::Address, Walked>) -> Result<(), Refusal>;
 
     fn source(ip: &Self::Header) -> &Self::Address;
 
@@ -47,11 +57,12 @@ pub trait Family {
     /// Makes the header that of a packet made here, addresses swapped, with `length` bytes of TCP.
     fn answer(ip: &mut Self::Header, length: u16);
 
-    /// Bytes of the IP packet, header included, as it claims; none of a fragment.
-    fn whole_length(ip: &Self::Header) -> Option<usize>;
+    /// What an ICMP error quotes, whose IP header begins `at` bytes into the frame: none if it is neither TCP nor UDP, or
+    /// not their beginning.
+    fn walk_quoted<P: Packet>(packet: &P, at: usize) -> Option<Quoted>;
 
-    /// What an ICMP error quotes: bytes of the IP header, and whether TCP or UDP follows it; none if it is neither.
-    fn quoted(ip: &Self::Header) -> Option<(usize, u8)>;
+    /// Bytes of the IP packet, header included, as it claims.
+    fn length(ip: &Self::Header) -> usize;
 
     /// The checksum of the header. Where there is none, it is one that never changes.
     fn checksum(ip: &Self::Header) -> u16;
@@ -62,24 +73,28 @@ pub trait Family {
     /// Whether the ICMP checksum covers the addresses of the IP header.
     const ICMP_COVERS_ADDRESSES: bool;
 
+    /// Whether fragments of one datagram all name its protocol.
+    const FRAGMENTS_NAME_PROTOCOL: bool;
+
     fn node_address(node: &Node) -> Self::Address;
 
     fn vips() -> &'static HashMap<Self::Address, Vip>;
     fn services() -> &'static HashMap<Endpoint<Self::Address>, Service>;
     fn flows() -> &'static FlowTable<Self::Address>;
     fn half_open() -> &'static FlowTable<Self::Address>;
+    fn walked() -> Option<&'static mut Parsed<Self::Address, Walked>>;
     fn draft() -> Option<&'static mut Draft<Self::Address>>;
+    fn fragments() -> &'static LruHashMap<FragmentKey<Self::Address>, Fragments>;
 }
 
-/// Whether the frame holds all of an IP packet of `length` bytes.
+/// Whether the frame reaches as far as `end`.
 #[inline(always)]
-fn holds<P: Packet>(packet: &P, length: usize) -> bool {
-    let end = size_of::<Ethernet>() + length;
+pub fn holds<P: Packet>(packet: &P, end: usize) -> bool {
     // The linear memory suffices for nearly all packets; only then ask the kernel for the rest.
     packet.start() + end <= packet.end() || end <= packet.length()
 }
 
-const IMPOSSIBLE: Refusal = Refusal::IfForVip(DropReason::Malformed);
+const NOT_OURS: Verdict = Verdict::Pass(PassReason::NotOurs);
 
 /// IPv4 (RFC 791).
 pub enum V4 {}
@@ -95,27 +110,25 @@ impl Family for V4 {
 
     const L4_OFFSET: usize = size_of::<Ethernet>() + size_of::<Ipv4>();
 
+    const ICMP: Refusal = Refusal::ICMP;
+
     #[inline(always)]
-    fn check<P: Packet>(packet: &P, ip: &Ipv4) -> Result<(u8, u16), Refusal> {
-        let is_ours = ip.protocol == TCP || ip.protocol == UDP;
-        if ip.version_ihl != 0x45 {
-            return Err(match (ip.version_ihl >> 4, ip.version_ihl & 0xf) {
-                (4, 5..) if !is_ours => Refusal::NotOurs,
-                (4, 5..) => Refusal::IfForVip(DropReason::IpOptions),
-                _ => IMPOSSIBLE,
-            });
-        }
-        if !is_ours {
-            return Err(if ip.protocol == ICMP { Refusal::Icmp } else { Refusal::NotOurs });
-        }
-        if ip.fragment.to_wire() & IPV4_FRAGMENT.to_be() != 0 {
-            return Err(Refusal::IfForVip(DropReason::Fragment));
+    fn check_plain<P: Packet>(packet: &P, ip: &Ipv4) -> Result<(u8, u16), Outcome> {
+        if ip.protocol != TCP && ip.protocol != UDP {
+            let is_surely_not_ours = ip.version_ihl == 0x45 && ip.protocol != ICMP;
+            return Err(if is_surely_not_ours { NOT_OURS.into() } else { Outcome::UNDECIDED });
         }
         let length = ip.total_length.to_host();
-        if usize::from(length) < size_of::<Ipv4>() || !holds(packet, usize::from(length)) {
-            return Err(IMPOSSIBLE);
-        }
-        Ok((ip.protocol, length))
+        let is_plain = ip.version_ihl == 0x45
+            && ip.fragment.to_wire() & IPV4_FRAGMENT.to_be() == 0
+            && usize::from(length) >= size_of::<Ipv4>()
+            && holds(packet, size_of::<Ethernet>() + usize::from(length));
+        if is_plain { Ok((ip.protocol, length)) } else { Err(Outcome::UNDECIDED) }
+    }
+
+    #[inline(always)]
+    fn walk<P: Packet>(packet: &P, parsed: &mut Parsed<Ip4, Walked>) -> Result<(), Refusal> {
+        walk::ipv4(packet, &mut parsed.layout, &mut parsed.shape)
     }
 
     #[inline(always)]
@@ -170,19 +183,21 @@ impl Family for V4 {
         ip.checksum = !checksum::fold(sum);
     }
 
-    #[inline(always)]
-    fn whole_length(ip: &Ipv4) -> Option<usize> {
-        (ip.fragment.to_wire() & IPV4_FRAGMENT.to_be() == 0).then_some(usize::from(ip.total_length.to_host()))
-    }
-
     /// A router may have cut the packet up: its first fragment has the ports.
     #[inline(always)]
-    fn quoted(ip: &Ipv4) -> Option<(usize, u8)> {
+    fn walk_quoted<P: Packet>(packet: &P, at: usize) -> Option<Quoted> {
+        packet.gather(at + size_of::<Self::Header>());
+        let ip = packet.header::<Ipv4>(at)?;
         let header_length = usize::from(ip.version_ihl & 0xf) * 4;
         let is_sound = ip.version_ihl >> 4 == 4 && header_length >= size_of::<Ipv4>();
         let has_ports =
             (ip.protocol == TCP || ip.protocol == UDP) && ip.fragment.to_wire() & IPV4_FRAGMENT_OFFSET.to_be() == 0;
-        (is_sound && has_ports).then_some((header_length, ip.protocol))
+        (is_sound && has_ports).then_some(Quoted { protocol: ip.protocol, l4: (at + header_length) as u8, id_at: 0 })
+    }
+
+    #[inline(always)]
+    fn length(ip: &Ipv4) -> usize {
+        usize::from(ip.total_length.to_host())
     }
 
     #[inline(always)]
@@ -198,6 +213,8 @@ impl Family for V4 {
     }
 
     const ICMP_COVERS_ADDRESSES: bool = false;
+
+    const FRAGMENTS_NAME_PROTOCOL: bool = true;
 
     #[inline(always)]
     fn node_address(node: &Node) -> Ip4 {
@@ -225,45 +242,23 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn walked() -> Option<&'static mut Parsed<Ip4, Walked>> {
+        maps::walked(&maps::WALKED4)
+    }
+
+    #[inline(always)]
     fn draft() -> Option<&'static mut Draft<Ip4>> {
         maps::draft(&maps::DRAFT4)
+    }
+
+    #[inline(always)]
+    fn fragments() -> &'static LruHashMap<FragmentKey<Ip4>, Fragments> {
+        &maps::FRAGMENTS4
     }
 }
 
 /// IPv6 (RFC 8200).
 pub enum V6 {}
-
-/// Next header numbers of extension headers (RFC 8200, section 4; IANA "IPv6 Extension Header Types").
-mod extension {
-    pub(super) const HOP_BY_HOP: u8 = 0;
-    pub(super) const ROUTING: u8 = 43;
-    pub(super) const FRAGMENT: u8 = 44;
-    pub(super) const AUTHENTICATION: u8 = 51;
-    pub(super) const DESTINATION: u8 = 60;
-    pub(super) const MOBILITY: u8 = 135;
-    pub(super) const HIP: u8 = 139;
-    pub(super) const SHIM6: u8 = 140;
-}
-
-/// Why a packet with this next header, neither TCP nor UDP, is not for the pipeline.
-#[inline(always)]
-fn refuse_next_header<P: Packet>(packet: &P, next_header: u8) -> Refusal {
-    use extension::{AUTHENTICATION, DESTINATION, FRAGMENT, HIP, HOP_BY_HOP, MOBILITY, ROUTING, SHIM6};
-
-    match next_header {
-        // A fragment of what? The kernel answers echo requests of any size.
-        FRAGMENT => match packet.header::<Byte>(V6::L4_OFFSET) {
-            Some(Byte(TCP | UDP)) => Refusal::IfForVip(DropReason::Fragment),
-            Some(_) => Refusal::NotOurs,
-            None => IMPOSSIBLE,
-        },
-        HOP_BY_HOP | ROUTING | AUTHENTICATION | DESTINATION | MOBILITY | HIP | SHIM6 => {
-            Refusal::IfForVip(DropReason::ExtensionHeader)
-        }
-        ICMPV6 => Refusal::Icmpv6,
-        _ => Refusal::NotOurs,
-    }
-}
 
 impl Family for V6 {
     type Address = Ip6;
@@ -271,19 +266,21 @@ impl Family for V6 {
 
     const L4_OFFSET: usize = size_of::<Ethernet>() + size_of::<Ipv6>();
 
+    const ICMP: Refusal = Refusal::ICMPV6;
+
     #[inline(always)]
-    fn check<P: Packet>(packet: &P, ip: &Ipv6) -> Result<(u8, u16), Refusal> {
-        if ip.version_class_label.to_host() >> 28 != 6 {
-            return Err(IMPOSSIBLE);
-        }
-        if ip.next_header != TCP && ip.next_header != UDP {
-            return Err(refuse_next_header(packet, ip.next_header));
-        }
+    fn check_plain<P: Packet>(packet: &P, ip: &Ipv6) -> Result<(u8, u16), Outcome> {
         let length = size_of::<Ipv6>() + usize::from(ip.payload_length.to_host());
-        if length > usize::from(u16::MAX) || !holds(packet, length) {
-            return Err(IMPOSSIBLE);
-        }
-        Ok((ip.next_header, length as u16))
+        let is_plain = (ip.next_header == TCP || ip.next_header == UDP)
+            && ip.version_class_label.to_host() >> 28 == 6
+            && length <= usize::from(u16::MAX)
+            && holds(packet, size_of::<Ethernet>() + length);
+        if is_plain { Ok((ip.next_header, length as u16)) } else { Err(Outcome::UNDECIDED) }
+    }
+
+    #[inline(always)]
+    fn walk<P: Packet>(packet: &P, parsed: &mut Parsed<Ip6, Walked>) -> Result<(), Refusal> {
+        walk::ipv6(packet, &mut parsed.layout, &mut parsed.shape)
     }
 
     #[inline(always)]
@@ -325,16 +322,34 @@ impl Family for V6 {
         };
     }
 
+    /// Only the sender makes fragments of IPv6, so those that are quoted have been renumbered here.
     #[inline(always)]
-    fn whole_length(ip: &Ipv6) -> Option<usize> {
-        Some(size_of::<Ipv6>() + usize::from(ip.payload_length.to_host()))
+    fn walk_quoted<P: Packet>(packet: &P, at: usize) -> Option<Quoted> {
+        packet.gather(at + size_of::<Self::Header>());
+        let ip = packet.header::<Ipv6>(at)?;
+        if ip.version_class_label.to_host() >> 28 != 6 {
+            return None;
+        }
+        let chain = walk::chain(packet, ip.next_header, at + size_of::<Ipv6>()).ok()?;
+        if chain.protocol != TCP && chain.protocol != UDP {
+            return None;
+        }
+        let mut id_at = 0;
+        if chain.fragment_at != 0 {
+            let fragment = packet.header::<Fragment>(chain.fragment_at)?;
+            if fragment.offset() != 0 {
+                return None;
+            }
+            if matches!(fragment.rest(), Rest::More) {
+                id_at = chain.fragment_at + Fragment::LOWER_ID;
+            }
+        }
+        Some(Quoted { protocol: chain.protocol, l4: chain.at as u8, id_at: id_at as u8 })
     }
 
-    /// No packet of ours has an extension header, and routers insert none (RFC 8200, section 4).
     #[inline(always)]
-    fn quoted(ip: &Ipv6) -> Option<(usize, u8)> {
-        let is_sound = ip.version_class_label.to_host() >> 28 == 6;
-        (is_sound && (ip.next_header == TCP || ip.next_header == UDP)).then_some((size_of::<Ipv6>(), ip.next_header))
+    fn length(ip: &Ipv6) -> usize {
+        size_of::<Ipv6>() + usize::from(ip.payload_length.to_host())
     }
 
     #[inline(always)]
@@ -350,6 +365,8 @@ impl Family for V6 {
 
     /// RFC 4443, section 2.3.
     const ICMP_COVERS_ADDRESSES: bool = true;
+
+    const FRAGMENTS_NAME_PROTOCOL: bool = false;
 
     #[inline(always)]
     fn node_address(node: &Node) -> Ip6 {
@@ -377,7 +394,17 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn walked() -> Option<&'static mut Parsed<Ip6, Walked>> {
+        maps::walked(&maps::WALKED6)
+    }
+
+    #[inline(always)]
     fn draft() -> Option<&'static mut Draft<Ip6>> {
         maps::draft(&maps::DRAFT6)
+    }
+
+    #[inline(always)]
+    fn fragments() -> &'static LruHashMap<FragmentKey<Ip6>, Fragments> {
+        &maps::FRAGMENTS6
     }
 }

@@ -11,9 +11,8 @@
 //! section 2.3.2.1; RFC 4861, section 7.3.3), and would go on sending to a node that has lost its VIP for as long as it
 //! answers.
 //!
-//! Left to the kernel: frames with a VLAN tag, and neighbour discovery behind an IPv6 extension header, which nobody sends
-//! (fragments would even be ignored: RFC 6980, section 5). A tag that the kernel is yet to write is not seen at egress, so
-//! nothing is said of the VIP in another VLAN either.
+//! What is in another VLAN than the node's is about other addresses, and never comes here. Left to the kernel: neighbour
+//! discovery behind an IPv6 extension header, which nobody sends (fragments would even be ignored: RFC 6980, section 5).
 
 use kplb_common::{
     fence::lease_index,
@@ -25,7 +24,7 @@ use crate::{
     emit::Outcome,
     family::{Family, V4, V6},
     maps,
-    packet::{Arp, Discovery, Ethernet, Ipv6, Packet},
+    packet::{Arp, Discovery, Ipv6, Packet},
 };
 
 /// Hardware types of ARP (IANA "Hardware Types"): the kernel takes both on Ethernet (`arp_process` in `net/ipv4/arp.c`).
@@ -56,8 +55,8 @@ const CLAIM: Verdicts = (PassReason::LeasedClaim, DropReason::FencedClaim);
 /// gratuitous), is none, though its operation may be *request*. It is how the new master says where the VIP is, and this
 /// node is a client of it like any other: without it, its neighbour table would name the old master.
 #[inline(never)]
-pub fn request<P: Packet>(packet: &P) -> Outcome {
-    let Some(arp) = arp(packet) else { return Outcome::UNDECIDED };
+pub fn request<P: Packet>(packet: &P, l3: usize) -> Outcome {
+    let Some(arp) = arp(packet, l3) else { return Outcome::UNDECIDED };
     let (sender, target) = (arp.sender, arp.target);
     let is_question = arp.operation.to_wire() == REQUEST && sender != target;
     if is_question { judge::<V4>(&target, QUESTION) } else { Outcome::UNDECIDED }
@@ -69,8 +68,8 @@ pub fn request<P: Packet>(packet: &P) -> Outcome {
 /// them count. The kernel's own requests name the address that is sent from (`arp_solicit` in `net/ipv4/arp.c`, unless
 /// `arp_announce` is set). A probe for the VIP is no claim: its sender is 0.0.0.0.
 #[inline(never)]
-pub fn arp_claim<P: Packet>(packet: &P) -> Outcome {
-    let Some(arp) = arp(packet) else { return Outcome::UNDECIDED };
+pub fn arp_claim<P: Packet>(packet: &P, l3: usize) -> Outcome {
+    let Some(arp) = arp(packet, l3) else { return Outcome::UNDECIDED };
     let sender = arp.sender;
     judge::<V4>(&sender, CLAIM)
 }
@@ -80,8 +79,8 @@ pub fn arp_claim<P: Packet>(packet: &P) -> Outcome {
 /// Here an announcement is a message of its own, so every solicitation is a question: also that of a node which looks for
 /// a duplicate before it takes the VIP over (RFC 4862, section 5.4.2).
 #[inline(never)]
-pub fn solicitation<P: Packet>(packet: &P) -> Outcome {
-    match discovery(packet) {
+pub fn solicitation<P: Packet>(packet: &P, l3: usize) -> Outcome {
+    match discovery(packet, l3) {
         Some((_, solicitation)) if solicitation.kind == NEIGHBOUR_SOLICITATION => {
             judge::<V6>(&solicitation.target, QUESTION)
         }
@@ -95,8 +94,8 @@ pub fn solicitation<P: Packet>(packet: &P) -> Outcome {
 /// 7.2.5). The source of an advertisement is no news to those who go by the RFC; that it names a VIP is refused all the
 /// same. A search for duplicates of the VIP is no claim: it comes from the unspecified address.
 #[inline(never)]
-pub fn discovery_claim<P: Packet>(packet: &P) -> Outcome {
-    let Some((ip, discovery)) = discovery(packet) else { return Outcome::UNDECIDED };
+pub fn discovery_claim<P: Packet>(packet: &P, l3: usize) -> Outcome {
+    let Some((ip, discovery)) = discovery(packet, l3) else { return Outcome::UNDECIDED };
     match discovery.kind {
         NEIGHBOUR_SOLICITATION => judge::<V6>(&ip.source, CLAIM),
         NEIGHBOUR_ADVERTISEMENT => judge::<V6>(&ip.source, CLAIM).or_else(|| judge::<V6>(&discovery.target, CLAIM)),
@@ -104,10 +103,10 @@ pub fn discovery_claim<P: Packet>(packet: &P) -> Outcome {
     }
 }
 
-/// The ARP packet of Ethernet and IPv4 in a frame, if it is one.
+/// The ARP packet of Ethernet and IPv4 that begins at `l3`, if it is one.
 #[inline(always)]
-fn arp<P: Packet>(packet: &P) -> Option<&Arp> {
-    let arp = packet.header::<Arp>(size_of::<Ethernet>())?;
+fn arp<P: Packet>(packet: &P, l3: usize) -> Option<&Arp> {
+    let arp = packet.header::<Arp>(l3)?;
     let hardware = arp.hardware.to_wire();
     let is_of_ipv4 = (hardware == ETHERNET || hardware == IEEE_802)
         && arp.protocol.to_wire() == IPV4
@@ -116,11 +115,11 @@ fn arp<P: Packet>(packet: &P) -> Option<&Arp> {
     is_of_ipv4.then_some(&*arp)
 }
 
-/// The solicitation or advertisement in a frame, if it may be one: its type is not looked at.
+/// The solicitation or advertisement in the IPv6 packet that begins at `l3`, if it may be one: its type is not looked at.
 #[inline(always)]
-fn discovery<P: Packet>(packet: &P) -> Option<(&Ipv6, &Discovery)> {
-    let ip = packet.header::<Ipv6>(size_of::<Ethernet>())?;
-    let discovery = packet.header::<Discovery>(V6::L4_OFFSET)?;
+fn discovery<P: Packet>(packet: &P, l3: usize) -> Option<(&Ipv6, &Discovery)> {
+    let ip = packet.header::<Ipv6>(l3)?;
+    let discovery = packet.header::<Discovery>(l3 + size_of::<Ipv6>())?;
     let is_valid = ip.version_class_label.to_host() >> 28 == 6
         && ip.next_header == ICMPV6
         && ip.hop_limit == HOP_LIMIT

@@ -17,13 +17,13 @@
 //! An error changes nothing about a flow: it proves nothing, and may be made up by anyone who knows the addresses. What
 //! to make of it is up to the end that gets it (RFC 5927, section 4).
 //!
-//! Left to the kernel: errors that have IPv4 options, extension headers, or are fragments.
+//! Left to the kernel: errors that are fragments, or quote other than the first one of a datagram.
 
 use kplb_common::{
     checksum,
     endpoint::Endpoint,
     flow::{Flow, FlowKey},
-    gate,
+    fragment, gate,
     net::{Address as _, TCP},
     node::Node,
     verdict::{DropReason, ForwardReason, PassReason, Verdict},
@@ -31,10 +31,11 @@ use kplb_common::{
 
 use crate::{
     emit::Outcome,
-    family::Family,
+    family::{Family, holds},
+    layout::{Layout, Quoted, Walked},
     lookup::{find, may_be_ours, now_ns},
     maps,
-    packet::{Checksum, Ethernet, Icmp, Packet, Ports, Tcp, Udp},
+    packet::{Icmp, Packet, Ports, Tcp, Udp, Word},
     reset, rewrite,
 };
 
@@ -43,19 +44,23 @@ const NOT_OURS: Verdict = Verdict::Pass(PassReason::NotOurs);
 /// Bytes that every error quotes of what follows the IP header (RFC 792; RFC 4443, section 3: many more).
 const LEAST_QUOTED: usize = 8;
 
-/// Bytes of the longest headers that are looked at: Ethernet, IP and ICMP, and in the quotation IP with options and TCP.
-const HEADERS: usize = 14 + 40 + 8 + 60 + 20;
-
 /// Where the quoted packet begins in the frame.
 #[inline(always)]
-fn quotation<F: Family>() -> usize {
-    F::L4_OFFSET + size_of::<Icmp>()
+fn quotation<F: Family>(layout: &Walked) -> usize {
+    layout.l4::<F>() + size_of::<Icmp>()
+}
+
+/// Where the IP packet ends in the frame.
+#[inline(always)]
+fn end<F: Family>(layout: &Walked, outer: &F::Header) -> usize {
+    layout.l3() + F::length(outer)
 }
 
 /// An ICMP packet that came in.
 #[inline(never)]
-pub fn ingress<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
-    let Some(key) = answer::<F, P>(packet) else { return NOT_OURS.into() };
+pub fn ingress<F: Family, P: Packet>(packet: &P, node: &Node, layout: &Walked) -> Outcome {
+    let Some(quoted) = maps::quoted() else { return NOT_OURS.into() };
+    let Some(key) = answer::<F, P>(packet, layout, quoted) else { return NOT_OURS.into() };
     let Some(gate) = maps::gate() else { return NOT_OURS.into() };
     let protocol = key.protocol as u8;
     if !may_be_ours::<F>(gate, node, &key, protocol) {
@@ -70,25 +75,26 @@ pub fn ingress<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
         }
         .into();
     };
-    let way = match rewrite::way::<F, P>(packet, flow) {
+    let way = match rewrite::way::<F, P>(packet, layout, flow) {
         Ok(way) => way,
         Err(Verdict::Reset(reason)) => return Verdict::Drop(reset::instead(reason)).into(),
         Err(verdict) => return verdict.into(),
     };
     if way.ends_here() {
-        translate::<F, P>(packet, flow, Reporter::Kept);
+        translate::<F, P>(packet, layout, quoted, flow, Reporter::Kept);
         return Verdict::Forward(ForwardReason::IcmpToLocalBackend).into();
     }
-    rewrite::set_out::<F, P>(packet, node, &way);
-    translate::<F, P>(packet, flow, Reporter::Replaced);
+    rewrite::set_out::<F, P>(packet, layout, node, &way);
+    translate::<F, P>(packet, layout, quoted, flow, Reporter::Replaced);
     let reason = if way.comes_from_client() { ForwardReason::IcmpToBackend } else { ForwardReason::IcmpToClient };
     Verdict::Forward(reason).into()
 }
 
 /// An ICMP packet that is about to leave: ours if it is an error about a packet to a backend on this node.
 #[inline(never)]
-pub fn egress<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
-    let Some(key) = answer::<F, P>(packet) else { return NOT_OURS.into() };
+pub fn egress<F: Family, P: Packet>(packet: &P, node: &Node, layout: &Walked) -> Outcome {
+    let Some(quoted) = maps::quoted() else { return NOT_OURS.into() };
+    let Some(key) = answer::<F, P>(packet, layout, quoted) else { return NOT_OURS.into() };
     let Some(gate) = maps::gate() else { return NOT_OURS.into() };
     if !gate::may_pass(gate, &key.source, key.source_port, key.protocol as u8) {
         return NOT_OURS.into();
@@ -98,7 +104,7 @@ pub fn egress<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
             if let Err(reason) = rewrite::serving(flow.backend) {
                 return Verdict::Drop(reset::instead(reason)).into();
             }
-            translate::<F, P>(packet, flow, Reporter::Replaced);
+            translate::<F, P>(packet, layout, quoted, flow, Reporter::Replaced);
             Verdict::Forward(ForwardReason::IcmpToClientLocal).into()
         }
         _ => NOT_OURS.into(),
@@ -108,25 +114,41 @@ pub fn egress<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
 /// The 5-tuple of answers to the packet that an error is about; none if it is no error about TCP or UDP, not whole, or not
 /// for whoever sent the packet.
 #[inline(always)]
-fn answer<F: Family, P: Packet>(packet: &P) -> Option<FlowKey<F::Address>> {
-    if !F::is_error(packet.header::<Icmp>(F::L4_OFFSET)?.kind) {
+fn answer<F: Family, P: Packet>(packet: &P, layout: &Walked, quoted: &mut Quoted) -> Option<FlowKey<F::Address>> {
+    if !F::is_error(packet.header::<Icmp>(layout.l4::<F>())?.kind) {
         return None;
     }
-    packet.gather(HEADERS);
-    let outer = packet.header::<F::Header>(size_of::<Ethernet>())?;
-    let end = size_of::<Ethernet>() + F::whole_length(outer)?;
-    let quoted = packet.header::<F::Header>(quotation::<F>())?;
-    let (header_length, protocol) = F::quoted(quoted)?;
-    let l4 = quotation::<F>() + header_length;
+    let at = quotation::<F>(layout);
+    if walk_quoted::<F, P>(packet, at, quoted) == 0 {
+        return None;
+    }
+    let l4 = usize::from(quoted.l4);
+    packet.gather(l4 + size_of::<Tcp>());
+    let sent = packet.header::<F::Header>(at)?;
+    let outer = packet.header::<F::Header>(layout.l3())?;
     let ports = packet.header::<Ports>(l4)?;
-    let is_whole = l4 + LEAST_QUOTED <= end && end <= packet.length();
-    (is_whole && F::destination(outer) == F::source(quoted)).then(|| FlowKey {
-        source: *F::destination(quoted),
-        destination: *F::source(quoted),
+    let end = end::<F>(layout, outer);
+    let is_whole = l4 + LEAST_QUOTED <= end && holds(packet, end);
+    (is_whole && F::destination(outer) == F::source(sent)).then(|| FlowKey {
+        source: *F::destination(sent),
+        destination: *F::source(sent),
         source_port: ports.destination,
         destination_port: ports.source,
-        protocol: u32::from(protocol),
+        protocol: u32::from(quoted.protocol),
     })
+}
+
+/// Fills in what is quoted `at` bytes into the frame; zero if it is neither TCP nor UDP. Not inlined for the reason that
+/// [`crate::parse::walk`] has.
+#[inline(never)]
+fn walk_quoted<F: Family, P: Packet>(packet: &P, at: usize, quoted: &mut Quoted) -> u32 {
+    match F::walk_quoted(packet, at & usize::from(u8::MAX)) {
+        Some(walked) => {
+            *quoted = walked;
+            1
+        }
+        None => 0,
+    }
 }
 
 /// The flow with this key, in either table.
@@ -147,37 +169,50 @@ enum Reporter {
 ///
 /// In two functions that are not inlined, so that only the larger one's needs of the stack count.
 #[inline(always)]
-fn translate<F: Family, P: Packet>(packet: &P, flow: &Flow<F::Address>, reporter: Reporter) {
-    let delta = restore::<F, P>(packet, flow);
-    readdress::<F, P>(packet, flow, reporter, delta);
+fn translate<F: Family, P: Packet>(
+    packet: &P,
+    layout: &Walked,
+    quoted: &Quoted,
+    flow: &Flow<F::Address>,
+    reporter: Reporter,
+) {
+    let delta = restore::<F, P>(packet, layout, quoted, flow);
+    readdress::<F, P>(packet, layout, flow, reporter, delta);
 }
 
 /// Makes the quoted packet what was sent; returns what that does to the ICMP checksum, which covers all of it.
 ///
 /// The key of the entry and the quoted packet have the same words, so the entry's deltas hold for both.
 #[inline(never)]
-fn restore<F: Family, P: Packet>(packet: &P, flow: &Flow<F::Address>) -> u16 {
-    let Some(outer) = packet.header::<F::Header>(size_of::<Ethernet>()) else { return 0 };
-    let end = size_of::<Ethernet>() + F::whole_length(outer).unwrap_or(0);
+fn restore<F: Family, P: Packet>(packet: &P, layout: &Walked, quoted: &Quoted, flow: &Flow<F::Address>) -> u16 {
+    let Some(outer) = packet.header::<F::Header>(layout.l3()) else { return 0 };
+    let end = end::<F>(layout, outer);
 
-    let Some(quoted) = packet.header::<F::Header>(quotation::<F>()) else { return 0 };
-    let Some((header_length, protocol)) = F::quoted(quoted) else { return 0 };
-    let before = F::checksum(quoted);
-    F::set_addresses(quoted, &flow.destination, &flow.source, flow.address_delta);
-    let of_header = checksum::delta(u64::from(before), u64::from(F::checksum(quoted)));
+    let l4 = usize::from(quoted.l4);
+    let Some(sent) = packet.header::<F::Header>(quotation::<F>(layout)) else { return 0 };
+    let before = F::checksum(sent);
+    F::set_addresses(sent, &flow.destination, &flow.source, flow.address_delta);
+    let of_header = checksum::delta(u64::from(before), u64::from(F::checksum(sent)));
     let mut delta = checksum::sum(flow.address_delta, of_header);
 
-    let l4 = quotation::<F>() + header_length;
+    if quoted.id_at != 0
+        && let Some(id) = packet.header::<Word>(usize::from(quoted.id_at))
+        && let Some(ports) = packet.header::<Ports>(l4)
+    {
+        let before = id.0;
+        id.0 ^= fragment::renumbering(ports.source, ports.destination);
+        delta = checksum::sum(delta, checksum::delta(u64::from(before), u64::from(id.0)));
+    }
     if let Some(ports) = packet.header::<Ports>(l4) {
         (ports.source, ports.destination) = (flow.destination_port, flow.source_port);
         delta = checksum::sum(delta, flow.port_delta);
     }
 
-    let is_tcp = protocol == TCP;
+    let is_tcp = quoted.protocol == TCP;
     let at = l4 + if is_tcp { core::mem::offset_of!(Tcp, checksum) } else { core::mem::offset_of!(Udp, checksum) };
     // Of TCP it is among what may not be quoted; what lies there then is padding of the frame.
-    if at + size_of::<Checksum>() <= end
-        && let Some(field) = packet.header::<Checksum>(at)
+    if at + size_of::<Word>() <= end
+        && let Some(field) = packet.header::<Word>(at)
     {
         let before = field.0;
         let of_flow = checksum::sum(flow.address_delta, flow.port_delta);
@@ -189,8 +224,14 @@ fn restore<F: Family, P: Packet>(packet: &P, flow: &Flow<F::Address>) -> u16 {
 
 /// Gives the error the addresses of an answer; `delta` is what its checksum is to be mended by besides.
 #[inline(never)]
-fn readdress<F: Family, P: Packet>(packet: &P, flow: &Flow<F::Address>, reporter: Reporter, delta: u16) {
-    let Some(outer) = packet.header::<F::Header>(size_of::<Ethernet>()) else { return };
+fn readdress<F: Family, P: Packet>(
+    packet: &P,
+    layout: &Walked,
+    flow: &Flow<F::Address>,
+    reporter: Reporter,
+    delta: u16,
+) {
+    let Some(outer) = packet.header::<F::Header>(layout.l3()) else { return };
     let source = match reporter {
         Reporter::Kept => *F::source(outer),
         Reporter::Replaced => flow.source,
@@ -199,7 +240,7 @@ fn readdress<F: Family, P: Packet>(packet: &P, flow: &Flow<F::Address>, reporter
         checksum::delta(F::source(outer).sum() + F::destination(outer).sum(), source.sum() + flow.destination.sum());
     F::set_addresses(outer, &source, &flow.destination, of_addresses);
     let delta = if F::ICMP_COVERS_ADDRESSES { checksum::sum(delta, of_addresses) } else { delta };
-    if let Some(icmp) = packet.header::<Icmp>(F::L4_OFFSET) {
+    if let Some(icmp) = packet.header::<Icmp>(layout.l4::<F>()) {
         icmp.checksum = checksum::update(icmp.checksum, delta);
     }
 }

@@ -18,9 +18,14 @@ mod packet;
 mod pipeline;
 
 mod family;
-mod fence;
-mod icmp;
+mod layout;
 mod parse;
+mod vlan;
+mod walk;
+
+mod fence;
+mod fragment;
+mod icmp;
 
 mod lookup;
 mod open;

@@ -19,6 +19,7 @@ use kplb_common::{
     endpoint::Endpoint,
     fence::{Lease, Vip},
     flow::{Flow, FlowKey},
+    fragment::{FragmentKey, Fragments},
     gate::Gate,
     local::{Diversion, LocalPeer},
     maglev::{NO_BACKEND, Ring},
@@ -29,6 +30,11 @@ use kplb_common::{
     stats::BackendStats,
     sweep::{FlowCount, Orphan, Sweep},
     verdict::Verdict,
+};
+
+use crate::{
+    layout::{Quoted, Walked},
+    parse::Parsed,
 };
 
 #[map]
@@ -70,6 +76,24 @@ pub static HALF_OPEN4: LruHashMap<FlowKey<Ip4>, Flow<Ip4>> =
 #[map]
 pub static HALF_OPEN6: LruHashMap<FlowKey<Ip6>, Flow<Ip6>> =
     LruHashMap::with_max_entries(abi::DEFAULT_HALF_OPEN_ENTRIES, 0);
+
+#[map]
+pub static FRAGMENTS4: LruHashMap<FragmentKey<Ip4>, Fragments> = LruHashMap::with_max_entries(abi::MAX_FRAGMENTED, 0);
+#[map]
+pub static FRAGMENTS6: LruHashMap<FragmentKey<Ip6>, Fragments> = LruHashMap::with_max_entries(abi::MAX_FRAGMENTED, 0);
+/// For an entry of the above in the making; its bits are always clear.
+#[map]
+static FRAGMENTS_DRAFT: PerCpuArray<Fragments> = PerCpuArray::with_max_entries(1, 0);
+
+/// The packet that is being walked. In maps, as they take no room on the stack, and the verifier knows nothing of their
+/// values: what it knows of each way by which a number came about, it would follow through all that comes after.
+#[map]
+pub static WALKED4: PerCpuArray<Parsed<Ip4, Walked>> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static WALKED6: PerCpuArray<Parsed<Ip6, Walked>> = PerCpuArray::with_max_entries(1, 0);
+/// Of the packet that is quoted in it.
+#[map]
+static QUOTED: PerCpuArray<Quoted> = PerCpuArray::with_max_entries(1, 0);
 
 /// A new flow's entry in the making, with the key of its replies: too large for the stack, of which a program and all
 /// it calls have 512 bytes. Each processor has its own, and finishes a packet before it takes the next.
@@ -180,6 +204,54 @@ pub fn store<A>(table: &FlowTable<A>, key: &FlowKey<A>, flow: &Flow<A>, flags: u
 #[inline(always)]
 pub fn remove<A>(table: &FlowTable<A>, key: &FlowKey<A>) {
     let _ = table.remove(key);
+}
+
+/// What is remembered of a datagram, if anything, whatever its age.
+#[inline(always)]
+pub fn fragments<A>(
+    table: &LruHashMap<FragmentKey<A>, Fragments>,
+    key: &FragmentKey<A>,
+) -> Option<&'static mut Fragments> {
+    // SAFETY: as for `flow`.
+    table.get_ptr_mut(key).map(|fragments| unsafe { &mut *fragments })
+}
+
+/// Remembers a datagram, in place of any other with the same key; returns zero or a negative error number.
+#[inline(always)]
+pub fn store_fragments<A>(
+    table: &LruHashMap<FragmentKey<A>, Fragments>,
+    key: &FragmentKey<A>,
+    fragments: &Fragments,
+) -> i32 {
+    table.insert(key, fragments, 0).err().unwrap_or(0)
+}
+
+/// Forgets a datagram, if it is remembered.
+#[inline(always)]
+pub fn forget_fragments<A>(table: &LruHashMap<FragmentKey<A>, Fragments>, key: &FragmentKey<A>) {
+    let _ = table.remove(key);
+}
+
+/// The draft of this processor; never absent, but the verifier cannot know.
+#[inline(always)]
+pub fn fragments_draft() -> Option<&'static mut Fragments> {
+    // SAFETY: as for `draft`.
+    FRAGMENTS_DRAFT.get_ptr_mut(0).map(|fragments| unsafe { &mut *fragments })
+}
+
+/// Where this processor notes what it finds in a packet; never absent, but the verifier cannot know.
+#[inline(always)]
+#[expect(clippy::mut_from_ref, reason = "a map is not the owner of its values")]
+pub fn walked<A>(walked: &'static PerCpuArray<Parsed<A, Walked>>) -> Option<&'static mut Parsed<A, Walked>> {
+    // SAFETY: as for `draft`.
+    walked.get_ptr_mut(0).map(|walked| unsafe { &mut *walked })
+}
+
+/// Where this processor notes the layout of a quoted packet; never absent, but the verifier cannot know.
+#[inline(always)]
+pub fn quoted() -> Option<&'static mut Quoted> {
+    // SAFETY: as for `draft`.
+    QUOTED.get_ptr_mut(0).map(|quoted| unsafe { &mut *quoted })
 }
 
 /// What is remembered of a socket.

@@ -21,6 +21,7 @@ use kplb_common::{
 use crate::{
     emit::Outcome,
     family::Family,
+    layout::Walked,
     lookup::find,
     maps::{self, Draft},
     packet::{Ethernet, Packet},
@@ -35,7 +36,7 @@ const EEXIST: i32 = 17;
 #[inline(always)]
 pub fn open<F: Family, P: Packet>(
     packet: &P,
-    parsed: &Parsed<F::Address>,
+    parsed: &Parsed<F::Address, Walked>,
     node: &Node,
     service: &Service,
     now_ns: u64,
@@ -49,7 +50,7 @@ pub fn open<F: Family, P: Packet>(
 #[inline(always)]
 fn try_open<F: Family, P: Packet>(
     packet: &P,
-    parsed: &Parsed<F::Address>,
+    parsed: &Parsed<F::Address, Walked>,
     node: &Node,
     service: &Service,
     now_ns: u64,
@@ -71,7 +72,7 @@ fn try_open<F: Family, P: Packet>(
             Verdict::Reset(ResetReason::NoBackend)
         });
     };
-    let way = rewrite::way_to_backend::<F, P>(packet, backend, backend.is_local())?;
+    let way = rewrite::way_to_backend::<F, P>(packet, &parsed.layout, backend, backend.is_local())?;
     let Some(ethernet) = packet.header::<Ethernet>(0) else { return Err(Verdict::Drop(DropReason::Malformed)) };
 
     let Some(draft) = F::draft() else { return Err(Verdict::Drop(DropReason::FlowTableFull)) };

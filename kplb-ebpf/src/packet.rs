@@ -135,13 +135,74 @@ pub struct Icmp {
     pub rest: u32,
 }
 
-/// A byte.
-#[repr(transparent)]
-pub struct Byte(pub u8);
+/// What follows the ethertype of a VLAN tag (IEEE 802.1Q-2022, section 9.3).
+#[repr(C)]
+pub struct Tag {
+    /// Priority, drop eligibility, and the identifier in the lower twelve bits.
+    pub control: Be16,
+    /// Of what the tag is on.
+    pub ethertype: Be16,
+}
 
-/// A checksum field.
+/// What the walked IPv6 extension headers have in common, and what only a routing header has (RFC 8200, section 4).
+#[repr(C)]
+pub struct Extension {
+    /// Number of the next header.
+    pub next: u8,
+    /// Its length in units of eight bytes, without the first.
+    pub length: u8,
+    pub kind: u8,
+    /// Hops that are still to be visited.
+    pub segments_left: u8,
+    pub rest: u32,
+}
+
+/// IPv6 fragment header (RFC 8200, section 4.5).
+#[repr(C)]
+pub struct Fragment {
+    /// Number of the next header.
+    pub next: u8,
+    pub reserved: u8,
+    /// The offset in the upper thirteen bits; whether more follow in the lowest.
+    pub offset_and_more: Be16,
+    pub id: Be32,
+}
+
+impl Fragment {
+    /// Where the lower half of the identification lies in the header.
+    pub const LOWER_ID: usize = offset_of!(Self, id) + size_of::<Word>();
+
+    /// Where it begins in the datagram, in units of eight bytes.
+    #[inline(always)]
+    pub fn offset(&self) -> u16 {
+        self.offset_and_more.to_host() >> 3
+    }
+
+    /// Whether more fragments follow.
+    #[inline(always)]
+    pub fn rest(&self) -> Rest {
+        if self.offset_and_more.to_host() & 1 != 0 { Rest::More } else { Rest::None }
+    }
+}
+
+/// Whether fragments of the datagram follow a fragment.
+#[derive(Clone, Copy)]
+pub enum Rest {
+    More,
+    None,
+}
+
+/// An IPv4 option (RFC 791, section 3.1), of which two kinds have no length.
+#[repr(C)]
+pub struct Ipv4Option {
+    pub kind: u8,
+    /// In bytes, these two included.
+    pub length: u8,
+}
+
+/// Two bytes that are looked at as they are: a checksum, or half of an identification.
 #[repr(transparent)]
-pub struct Checksum(pub u16);
+pub struct Word(pub u16);
 
 const _: () = assert!(size_of::<Ethernet>() == size_of::<EthHdr>());
 const _: () = assert!(offset_of!(Ethernet, ethertype) == offset_of!(EthHdr, ether_type));
@@ -183,9 +244,15 @@ unsafe impl Header for Discovery {}
 // SAFETY: as above.
 unsafe impl Header for Icmp {}
 // SAFETY: as above.
-unsafe impl Header for Byte {}
+unsafe impl Header for Tag {}
 // SAFETY: as above.
-unsafe impl Header for Checksum {}
+unsafe impl Header for Extension {}
+// SAFETY: as above.
+unsafe impl Header for Fragment {}
+// SAFETY: as above.
+unsafe impl Header for Ipv4Option {}
+// SAFETY: as above.
+unsafe impl Header for Word {}
 
 /// What the pipeline needs of a packet, whatever hook it is at.
 pub trait Packet {
@@ -194,6 +261,10 @@ pub trait Packet {
 
     /// For the log.
     fn context(&self) -> &Self::Context;
+
+    /// The identifier of the outermost VLAN tag, host order, if the hardware or the kernel keeps it apart from the frame's
+    /// bytes; zero if not, or if there is none.
+    fn tag_apart(&self) -> u16;
 
     /// Length of the frame in bytes, with what is not in linear memory.
     fn length(&self) -> usize;
@@ -241,6 +312,9 @@ unsafe fn load(field: *const u32) -> usize {
     unsafe { field.read_volatile() as usize }
 }
 
+/// The identifier in the control information of a VLAN tag.
+pub const TAG_IDENTIFIER: u16 = 0x0fff;
+
 /// Which checksum to update.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub enum L4Checksum {
@@ -265,6 +339,12 @@ impl Packet for XdpPacket {
     #[inline(always)]
     fn context(&self) -> &XdpContext {
         &self.0
+    }
+
+    /// XDP is not told: a tag that the hardware has taken off is as good as none. The agent makes it leave them.
+    #[inline(always)]
+    fn tag_apart(&self) -> u16 {
+        0
     }
 
     #[inline(always)]
@@ -292,7 +372,7 @@ impl Packet for XdpPacket {
     #[inline(always)]
     fn update_l4_checksum(&self, offset: usize, which: L4Checksum, deltas: Deltas) {
         let delta = checksum::sum(deltas.addresses, deltas.ports);
-        let Some(field) = self.header::<Checksum>(offset) else { return };
+        let Some(field) = self.header::<Word>(offset) else { return };
         field.0 = match which {
             L4Checksum::Tcp => checksum::update(field.0, delta),
             L4Checksum::Udp => checksum::update_udp(field.0, delta),
@@ -333,6 +413,13 @@ impl Packet for SkbPacket {
     }
 
     #[inline(always)]
+    fn tag_apart(&self) -> u16 {
+        // SAFETY: the context is the one this program was called with.
+        let (is_present, control) = unsafe { ((*self.0.skb.skb).vlan_present, (*self.0.skb.skb).vlan_tci) };
+        if is_present == 0 { 0 } else { control as u16 & TAG_IDENTIFIER }
+    }
+
+    #[inline(always)]
     fn length(&self) -> usize {
         self.0.len() as usize
     }
@@ -352,7 +439,7 @@ impl Packet for SkbPacket {
     #[inline(always)]
     fn gather(&self, length: usize) {
         let ctx = &self.0;
-        if ctx.data() + length > ctx.data_end() {
+        if self.start() + length > self.end() {
             let length = if ctx.len() < length as u32 { ctx.len() } else { length as u32 };
             // SAFETY: the context is the one this program was called with. A failure leaves the headers where they
             // are, and the bounds checks find out.

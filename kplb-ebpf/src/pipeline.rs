@@ -14,11 +14,13 @@ use crate::{
     emit::Outcome,
     family::{Family, V4, V6},
     fence,
+    fragment::{self, Course},
+    layout::{Layout, Part, Plain, Walked},
     lookup::{self, find, now_ns},
     maps, open,
     packet::{Ethernet, Packet, Ports},
-    parse::{self, Parsed},
-    reset, rewrite, track,
+    parse::{self, Parsed, Refusal},
+    reset, rewrite, track, vlan,
 };
 
 const NOT_OURS: Verdict = Verdict::Pass(PassReason::NotOurs);
@@ -33,13 +35,29 @@ const IPV6: u16 = Be16::from_host(ETHERTYPE_IPV6).to_wire();
 pub fn ingress<P: Packet>(packet: &P) -> Outcome {
     let (Some(ethernet), Some(node)) = (packet.header::<Ethernet>(0), maps::node()) else { return NOT_OURS.into() };
     let ethertype = ethernet.ethertype.to_wire();
+    let outcome = match ethertype {
+        IPV4 if vlan::is_fast(packet, node) && ethernet.destination == node.mac => fast_ingress::<V4, P>(packet, node),
+        IPV6 if vlan::is_fast(packet, node) && ethernet.destination == node.mac => fast_ingress_ipv6(packet, node),
+        _ => Outcome::UNDECIDED,
+    };
+    outcome.or_else(|| slow_ingress(packet, node))
+}
+
+/// What the fast path has left. It reads the packet again, which is cheaper than to keep what was read: that would take
+/// stack from all that is to come.
+#[inline(never)]
+fn slow_ingress<P: Packet>(packet: &P, node: &Node) -> Outcome {
+    let entered = vlan::enter(packet, node);
+    let (ethertype, l3) = (entered.ethertype(), entered.l3());
+    let Some(ethernet) = packet.header::<Ethernet>(0) else { return NOT_OURS.into() };
     if ethernet.destination != node.mac {
-        return for_others(packet, ethertype).or_else(|| NOT_OURS.into());
+        return for_others(packet, l3, ethertype);
     }
     match ethertype {
-        IPV4 => fast_ingress::<V4, P>(packet, node).or_else(|| slow_ingress::<V4, P>(packet, node)),
-        IPV6 => fast_ingress_ipv6(packet, node).or_else(|| slow_ingress::<V6, P>(packet, node)),
-        ARP => fence::request(packet).or_else(|| NOT_IP.into()),
+        vlan::FOREIGN => NOT_OURS.into(),
+        IPV4 => slow_ingress_ip::<V4, P>(packet, node, l3),
+        IPV6 => slow_ingress_ip::<V6, P>(packet, node, l3),
+        ARP => fence::request(packet, l3).or_else(|| NOT_IP.into()),
         _ => NOT_IP.into(),
     }
 }
@@ -47,12 +65,13 @@ pub fn ingress<P: Packet>(packet: &P) -> Outcome {
 /// Frames for others reach us on a hub, or while a switch has not yet learned where the VIP went: those are not ours. But
 /// so do frames for all and for many, among which are the questions who has a VIP.
 #[inline(always)]
-fn for_others<P: Packet>(packet: &P, ethertype: u16) -> Outcome {
+fn for_others<P: Packet>(packet: &P, l3: usize, ethertype: u16) -> Outcome {
     match ethertype {
-        ARP => fence::request(packet),
-        IPV6 => fence::solicitation(packet),
+        ARP => fence::request(packet, l3),
+        IPV6 => fence::solicitation(packet, l3),
         _ => Outcome::UNDECIDED,
     }
+    .or_else(|| NOT_OURS.into())
 }
 
 /// A packet that is about to leave by the interface: ours if it is the reply of a backend on this node, or says where a
@@ -60,19 +79,36 @@ fn for_others<P: Packet>(packet: &P, ethertype: u16) -> Outcome {
 #[inline(always)]
 pub fn egress<P: Packet>(packet: &P) -> Outcome {
     let (Some(ethernet), Some(node)) = (packet.header::<Ethernet>(0), maps::node()) else { return NOT_OURS.into() };
-    match ethernet.ethertype.to_wire() {
-        IPV4 => egress_ip::<V4, P>(packet, node),
-        IPV6 => egress_ipv6(packet, node),
-        ARP => fence::arp_claim(packet).or_else(|| NOT_IP.into()),
+    let outcome = match ethernet.ethertype.to_wire() {
+        IPV4 if vlan::is_fast(packet, node) => fast_egress::<V4, P>(packet, node),
+        IPV6 if vlan::is_fast(packet, node) => fast_egress_ipv6(packet, node),
+        _ => Outcome::UNDECIDED,
+    };
+    outcome.or_else(|| slow_egress(packet, node))
+}
+
+/// See [`slow_ingress`].
+#[inline(never)]
+fn slow_egress<P: Packet>(packet: &P, node: &Node) -> Outcome {
+    let entered = vlan::enter(packet, node);
+    let l3 = entered.l3();
+    match entered.ethertype() {
+        vlan::FOREIGN => NOT_OURS.into(),
+        IPV4 => slow_egress_ip::<V4, P>(packet, node, l3),
+        IPV6 => slow_egress_ip::<V6, P>(packet, node, l3),
+        ARP => fence::arp_claim(packet, l3).or_else(|| NOT_IP.into()),
         _ => NOT_IP.into(),
     }
 }
 
 /// What both hooks look at once a packet's headers have been checked: none of it is absent, but the verifier cannot know.
 #[inline(always)]
-fn headers_and_gate<F: Family, P: Packet>(packet: &P) -> (Option<&F::Header>, Option<&Ports>, Option<&'static Gate>) {
-    let ip = packet.header::<F::Header>(size_of::<Ethernet>());
-    (ip.map(|ip| &*ip), packet.header::<Ports>(F::L4_OFFSET).map(|ports| &*ports), maps::gate())
+fn headers_and_gate<'p, F: Family, P: Packet>(
+    packet: &'p P,
+    layout: &impl Layout,
+) -> (Option<&'p F::Header>, Option<&'p Ports>, Option<&'static Gate>) {
+    let ip = packet.header::<F::Header>(layout.l3());
+    (ip.map(|ip| &*ip), packet.header::<Ports>(layout.l4::<F>()).map(|ports| &*ports), maps::gate())
 }
 
 /// A function of its own: the stack of a program and all it calls is 512 bytes, too few for both families at once.
@@ -83,20 +119,20 @@ fn fast_ingress_ipv6<P: Packet>(packet: &P, node: &Node) -> Outcome {
 
 /// See [`fast_ingress_ipv6`].
 #[inline(never)]
-fn egress_ipv6<P: Packet>(packet: &P, node: &Node) -> Outcome {
-    egress_ip::<V6, P>(packet, node)
+fn fast_egress_ipv6<P: Packet>(packet: &P, node: &Node) -> Outcome {
+    fast_egress::<V6, P>(packet, node)
 }
 
-/// Packets that are not ours, and those of established flows that change nothing about them. All others are left
-/// undecided.
+/// Packets of the plain layout that are not ours, and those of established flows that change nothing about them. All
+/// others are left undecided.
 #[inline(always)]
 fn fast_ingress<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
-    let shape = match parse::check::<F, P>(packet) {
+    let shape = match parse::check_plain::<F, P>(packet) {
         Ok(shape) => shape,
-        Err(refusal) => return parse::refuse::<F, P>(packet, node, refusal),
+        Err(outcome) => return outcome,
     };
-    let (Some(ip), Some(ports), Some(gate)) = headers_and_gate::<F, P>(packet) else { return NOT_OURS.into() };
-    let parsed = parse::read::<F>(ip, ports, shape);
+    let (Some(ip), Some(ports), Some(gate)) = headers_and_gate::<F, P>(packet, &Plain) else { return NOT_OURS.into() };
+    let parsed = Parsed { key: parse::key::<F>(ip, ports, shape.protocol), shape, layout: Plain };
     let key = &parsed.key;
     let protocol = shape.protocol;
     if !lookup::may_be_ours::<F>(gate, node, key, protocol) {
@@ -107,37 +143,54 @@ fn fast_ingress<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
     // UDP has no flags, so all of it is plain.
     if flow_state::is_plain(shape.flags)
         && let Some(flow) = find(F::flows(), key, node, now)
-        && let Ok(way) = rewrite::way::<F, P>(packet, flow)
+        && let Ok(way) = rewrite::way::<F, P>(packet, &Plain, flow)
     {
         track::touch(flow, now);
         track::note_acknowledged::<F, P>(packet, &parsed, flow);
         if way.comes_from_client() {
-            track::follow_client::<F, P>(packet, &parsed, flow);
+            track::follow_client::<F, P>(packet, key.protocol, flow);
         }
         return rewrite::send::<F, P>(packet, &parsed, node, flow, way).into();
     }
     Outcome::UNDECIDED
 }
 
-/// What the fast path has left. It reads the packet again, which is cheaper than to keep what was read: that would take
-/// stack from all that is to come.
+/// An IP packet that came in for this node; `l3` is where its header begins.
 #[inline(never)]
-fn slow_ingress<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
-    let Ok(shape) = parse::check::<F, P>(packet) else { return NOT_OURS.into() };
-    let (Some(ip), Some(ports), Some(_)) = headers_and_gate::<F, P>(packet) else { return NOT_OURS.into() };
-    let parsed = parse::read::<F>(ip, ports, shape);
+fn slow_ingress_ip<F: Family, P: Packet>(packet: &P, node: &Node, l3: usize) -> Outcome {
+    let Some(parsed) = F::walked() else { return NOT_OURS.into() };
+    parsed.layout.l3 = l3 as u8;
+    let refusal = parse::walk::<F, P>(packet, parsed);
+    if refusal != Refusal::NONE {
+        return parse::refuse::<F, P>(packet, node, &parsed.layout, refusal);
+    }
+    let part = parsed.layout.part();
+    if part == Part::LATER {
+        return fragment::later::<F, P>(packet, node, parsed, Course::In);
+    }
+    let (Some(ip), Some(ports), Some(gate)) = headers_and_gate::<F, P>(packet, &parsed.layout) else {
+        return NOT_OURS.into();
+    };
+    parsed.key = parse::key::<F>(ip, ports, parsed.shape.protocol);
+    if !lookup::may_be_ours::<F>(gate, node, &parsed.key, parsed.shape.protocol) {
+        return NOT_OURS.into();
+    }
     let now = now_ns();
-    known::<F, P>(packet, &parsed, node, now).or_else(|| unknown::<F, P>(packet, &parsed, node, now))
+    let outcome = known::<F, P>(packet, parsed, node, now).or_else(|| unknown::<F, P>(packet, parsed, node, now));
+    if part == Part::FIRST {
+        fragment::first::<F>(parsed, outcome, now);
+    }
+    outcome
 }
 
 /// Packets of flows that are half open or change their state, or cannot be sent on.
 #[inline(never)]
-fn known<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address>, node: &Node, now_ns: u64) -> Outcome {
+fn known<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address, Walked>, node: &Node, now_ns: u64) -> Outcome {
     let Some(tracked) = track::find_current::<F>(parsed, node, now_ns) else { return Outcome::UNDECIDED };
-    match rewrite::way::<F, P>(packet, tracked.flow) {
+    match rewrite::way::<F, P>(packet, &parsed.layout, tracked.flow) {
         Ok(way) => {
             if way.comes_from_client() {
-                track::follow_client::<F, P>(packet, parsed, tracked.flow);
+                track::follow_client::<F, P>(packet, parsed.key.protocol, tracked.flow);
             }
             let verdict = rewrite::send::<F, P>(packet, parsed, node, tracked.flow, way);
             // Last: it may move the entry to the other table, and its place be given away.
@@ -153,7 +206,7 @@ fn known<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address>, node: &N
 /// A backend's reply to a NAT port is passed like all else: it may well be the answer to a connection of the node's own,
 /// or of a pod that is masqueraded with any port, and if it is nobody's, the kernel answers with a reset as well.
 #[inline(never)]
-fn unknown<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address>, node: &Node, now_ns: u64) -> Outcome {
+fn unknown<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address, Walked>, node: &Node, now_ns: u64) -> Outcome {
     let FlowKey { destination, destination_port, .. } = parsed.key;
     match maps::get(F::services(), &Endpoint::new(destination, destination_port, parsed.shape.protocol)) {
         Some(service) => open::open::<F, P>(packet, parsed, node, service, now_ns),
@@ -161,14 +214,15 @@ fn unknown<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address>, node: 
     }
 }
 
+/// As [`fast_ingress`], at egress.
 #[inline(always)]
-fn egress_ip<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
-    let shape = match parse::check::<F, P>(packet) {
+fn fast_egress<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
+    let shape = match parse::check_plain::<F, P>(packet) {
         Ok(shape) => shape,
-        Err(refusal) => return parse::refuse_egress::<F, P>(packet, node, refusal),
+        Err(outcome) => return outcome,
     };
-    let (Some(ip), Some(ports), Some(gate)) = headers_and_gate::<F, P>(packet) else { return NOT_OURS.into() };
-    let parsed = parse::read::<F>(ip, ports, shape);
+    let (Some(ip), Some(ports), Some(gate)) = headers_and_gate::<F, P>(packet, &Plain) else { return NOT_OURS.into() };
+    let parsed = Parsed { key: parse::key::<F>(ip, ports, shape.protocol), shape, layout: Plain };
     let key = &parsed.key;
     if !gate::may_pass(gate, &key.source, key.source_port, shape.protocol) {
         return NOT_OURS.into();
@@ -187,13 +241,41 @@ fn egress_ip<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
         track::note_acknowledged::<F, P>(packet, &parsed, flow);
         return rewrite::reverse_local::<F, P>(packet, &parsed, flow).into();
     }
-    slow_egress::<F, P>(packet, &parsed, node, now)
+    Outcome::UNDECIDED
 }
 
-/// What the fast path leaves: half-open flows and changes of state.
+/// An IP packet that is about to leave; `l3` is where its header begins.
 #[inline(never)]
-fn slow_egress<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address>, node: &Node, now_ns: u64) -> Outcome {
-    match track::find_any::<F>(parsed, node, now_ns) {
+fn slow_egress_ip<F: Family, P: Packet>(packet: &P, node: &Node, l3: usize) -> Outcome {
+    let Some(parsed) = F::walked() else { return NOT_OURS.into() };
+    parsed.layout.l3 = l3 as u8;
+    let refusal = parse::walk::<F, P>(packet, parsed);
+    if refusal != Refusal::NONE {
+        return parse::refuse_egress::<F, P>(packet, node, &parsed.layout, refusal);
+    }
+    let part = parsed.layout.part();
+    if part == Part::LATER {
+        return fragment::later::<F, P>(packet, node, parsed, Course::Out);
+    }
+    let (Some(ip), Some(ports), Some(gate)) = headers_and_gate::<F, P>(packet, &parsed.layout) else {
+        return NOT_OURS.into();
+    };
+    parsed.key = parse::key::<F>(ip, ports, parsed.shape.protocol);
+    if !gate::may_pass(gate, &parsed.key.source, parsed.key.source_port, parsed.shape.protocol) {
+        return NOT_OURS.into();
+    }
+    let now = now_ns();
+    let outcome = reply::<F, P>(packet, parsed, node, now);
+    if part == Part::FIRST {
+        fragment::first::<F>(parsed, outcome, now);
+    }
+    outcome
+}
+
+/// A packet that leaves: the reply of a backend on this node, or none of ours.
+#[inline(never)]
+fn reply<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address, Walked>, node: &Node, now_ns: u64) -> Outcome {
+    match track::find_any::<F>(&parsed.key, node, now_ns) {
         Some(tracked) if rewrite::is_local_reply(tracked.flow) => {
             if let Err(reason) = rewrite::serving(tracked.flow.backend) {
                 return Verdict::Drop(reset::instead(reason)).into();

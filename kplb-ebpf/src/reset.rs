@@ -13,6 +13,7 @@ use kplb_common::{
 use crate::{
     emit::Outcome,
     family::Family,
+    layout::{Layout, Part, Walked},
     packet::{Ethernet, Packet, Tcp},
     parse::Parsed,
 };
@@ -20,13 +21,19 @@ use crate::{
 /// Carries out a verdict of a reset; others are returned as they are. What must not be answered is dropped for the same
 /// reason: a reset (RFC 9293, 3.5.2), and UDP, which has none.
 #[inline(always)]
-pub fn carry_out<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address>, verdict: Verdict) -> Outcome {
+pub fn carry_out<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address, Walked>, verdict: Verdict) -> Outcome {
     let Verdict::Reset(reason) = verdict else { return verdict.into() };
-    if parsed.is_tcp() && parsed.shape.flags & RST == 0 {
+    if parsed.is_tcp() && parsed.shape.flags & RST == 0 && can_be_answered(parsed) {
         answer::<F, P>(packet, parsed);
         return verdict.into();
     }
     Verdict::Drop(instead(reason)).into()
+}
+
+/// Without an acknowledgement, the answer acknowledges what has come: of a fragment it is not known how much that is.
+#[inline(always)]
+fn can_be_answered<A>(parsed: &Parsed<A, Walked>) -> bool {
+    parsed.shape.flags & ACK != 0 || parsed.layout.part() == Part::WHOLE
 }
 
 /// Why a packet is dropped that would be answered if that were possible.
@@ -42,22 +49,25 @@ pub fn instead(reason: ResetReason) -> DropReason {
 
 /// Turns the frame into a reset for its sender (RFC 9293, 3.10.7.1).
 #[inline(never)]
-fn answer<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address>) {
-    let (Some(ethernet), Some(ip), Some(tcp)) = (
-        packet.header::<Ethernet>(0),
-        packet.header::<F::Header>(size_of::<Ethernet>()),
-        packet.header::<Tcp>(F::L4_OFFSET),
-    ) else {
-        return;
-    };
+fn answer<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address, Walked>) {
+    let layout = &parsed.layout;
+    let Some(question) = packet.header::<Tcp>(layout.l4::<F>()) else { return };
     let (sequence, acknowledgement, flags) = if parsed.shape.flags & ACK != 0 {
-        (tcp.acknowledgement, Be32::default(), RST)
+        (question.acknowledgement, Be32::default(), RST)
     } else {
-        let headers = (F::L4_OFFSET - size_of::<Ethernet>()) as u32 + u32::from(tcp.data_offset >> 4) * 4;
+        let headers = (layout.l4::<F>() - layout.l3()) as u32 + u32::from(question.data_offset >> 4) * 4;
         let length = u32::from(parsed.shape.ip_length).wrapping_sub(headers)
             + u32::from(parsed.shape.flags & SYN != 0)
             + u32::from(parsed.shape.flags & FIN != 0);
-        (Be32::default(), Be32::from_host(tcp.sequence.to_host().wrapping_add(length)), RST | ACK)
+        (Be32::default(), Be32::from_host(question.sequence.to_host().wrapping_add(length)), RST | ACK)
+    };
+    // The answer has neither options nor extension headers, so its TCP may begin earlier.
+    let (Some(ethernet), Some(ip), Some(tcp)) = (
+        packet.header::<Ethernet>(0),
+        packet.header::<F::Header>(layout.l3()),
+        packet.header::<Tcp>(layout.l3() + size_of::<F::Header>()),
+    ) else {
+        return;
     };
     core::mem::swap(&mut ethernet.destination, &mut ethernet.source);
     F::answer(ip, size_of::<Tcp>() as u16);

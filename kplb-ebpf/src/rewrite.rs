@@ -5,7 +5,9 @@
 
 use kplb_common::{
     backend::{Backend, BackendState, Location},
+    checksum,
     flow::{Direction, Flow},
+    fragment,
     net::Mac,
     node::Node,
     verdict::{DropReason, ForwardReason, PassReason, ResetReason, Verdict},
@@ -13,8 +15,9 @@ use kplb_common::{
 
 use crate::{
     family::Family,
+    layout::{Layout, Part},
     maps,
-    packet::{Ethernet, L4Checksum, Packet, Ports, Tcp, Udp},
+    packet::{Ethernet, L4Checksum, Packet, Ports, Tcp, Udp, Word},
     parse::Parsed,
 };
 
@@ -42,7 +45,7 @@ impl Way {
 
 /// The way of a packet that came in, or the verdict that it cannot go.
 #[inline(always)]
-pub fn way<F: Family, P: Packet>(packet: &P, flow: &Flow<F::Address>) -> Result<Way, Verdict> {
+pub fn way<F: Family, P: Packet>(packet: &P, layout: &impl Layout, flow: &Flow<F::Address>) -> Result<Way, Verdict> {
     let is_local = flow.location == Location::Local as u8;
     let is_reply = flow.direction == Direction::ToClient as u8;
     if is_reply && is_local {
@@ -51,9 +54,9 @@ pub fn way<F: Family, P: Packet>(packet: &P, flow: &Flow<F::Address>) -> Result<
     }
     let backend = serving(flow.backend).map_err(Verdict::Reset)?;
     if !is_reply {
-        return way_to_backend::<F, P>(packet, backend, is_local);
+        return way_to_backend::<F, P>(packet, layout, backend, is_local);
     }
-    check_hops::<F, P>(packet)?;
+    check_hops::<F, P>(packet, layout)?;
     Ok(Way { reason: ForwardReason::ToClient, next_hop: flow.client_mac })
 }
 
@@ -69,11 +72,16 @@ pub fn serving(id: u16) -> Result<&'static Backend, ResetReason> {
 
 /// The way to a backend; `is_local` as the flow has it.
 #[inline(always)]
-pub fn way_to_backend<F: Family, P: Packet>(packet: &P, backend: &Backend, is_local: bool) -> Result<Way, Verdict> {
+pub fn way_to_backend<F: Family, P: Packet>(
+    packet: &P,
+    layout: &impl Layout,
+    backend: &Backend,
+    is_local: bool,
+) -> Result<Way, Verdict> {
     if is_local {
         return Ok(Way { reason: ForwardReason::ToLocalBackend, next_hop: Mac::UNRESOLVED });
     }
-    check_hops::<F, P>(packet)?;
+    check_hops::<F, P>(packet, layout)?;
     if backend.mac == Mac::UNRESOLVED {
         return Err(Verdict::Drop(DropReason::NoNeighbour));
     }
@@ -82,8 +90,8 @@ pub fn way_to_backend<F: Family, P: Packet>(packet: &P, backend: &Backend, is_lo
 
 /// A packet that is sent on needs a hop for it (RFC 1812, 5.3.1; RFC 8200, section 3).
 #[inline(always)]
-fn check_hops<F: Family, P: Packet>(packet: &P) -> Result<(), Verdict> {
-    match packet.header::<F::Header>(size_of::<Ethernet>()) {
+fn check_hops<F: Family, P: Packet>(packet: &P, layout: &impl Layout) -> Result<(), Verdict> {
+    match packet.header::<F::Header>(layout.l3()) {
         Some(ip) if F::hops(ip) > 1 => Ok(()),
         _ => Err(Verdict::Drop(DropReason::TtlExpired)),
     }
@@ -91,12 +99,12 @@ fn check_hops<F: Family, P: Packet>(packet: &P) -> Result<(), Verdict> {
 
 /// Addresses the frame to the next hop, for which the packet gives one of its own.
 #[inline(always)]
-pub fn set_out<F: Family, P: Packet>(packet: &P, node: &Node, way: &Way) {
+pub fn set_out<F: Family, P: Packet>(packet: &P, layout: &impl Layout, node: &Node, way: &Way) {
     if let Some(ethernet) = packet.header::<Ethernet>(0) {
         ethernet.destination = way.next_hop;
         ethernet.source = node.mac;
     }
-    if let Some(ip) = packet.header::<F::Header>(size_of::<Ethernet>()) {
+    if let Some(ip) = packet.header::<F::Header>(layout.l3()) {
         F::take_hop(ip);
     }
 }
@@ -105,13 +113,13 @@ pub fn set_out<F: Family, P: Packet>(packet: &P, node: &Node, way: &Way) {
 #[inline(always)]
 pub fn send<F: Family, P: Packet>(
     packet: &P,
-    parsed: &Parsed<F::Address>,
+    parsed: &Parsed<F::Address, impl Layout>,
     node: &Node,
     flow: &Flow<F::Address>,
     way: Way,
 ) -> Verdict {
     if !way.ends_here() {
-        set_out::<F, P>(packet, node, &way);
+        set_out::<F, P>(packet, &parsed.layout, node, &way);
     }
     translate::<F, P>(packet, parsed, flow);
     let direction = if way.comes_from_client() { Direction::ToBackend } else { Direction::ToClient };
@@ -129,7 +137,7 @@ pub fn is_local_reply<A>(flow: &Flow<A>) -> bool {
 #[inline(always)]
 pub fn reverse_local<F: Family, P: Packet>(
     packet: &P,
-    parsed: &Parsed<F::Address>,
+    parsed: &Parsed<F::Address, impl Layout>,
     flow: &Flow<F::Address>,
 ) -> Verdict {
     translate::<F, P>(packet, parsed, flow);
@@ -139,11 +147,24 @@ pub fn reverse_local<F: Family, P: Packet>(
 
 /// Replaces addresses and ports, and mends the checksums.
 #[inline(always)]
-fn translate<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address>, flow: &Flow<F::Address>) {
-    if let Some(ip) = packet.header::<F::Header>(size_of::<Ethernet>()) {
-        F::set_addresses(ip, &flow.source, &flow.destination, flow.address_delta);
+fn translate<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address, impl Layout>, flow: &Flow<F::Address>) {
+    let layout = &parsed.layout;
+    let mut delta = flow.address_delta;
+    if layout.part() != Part::WHOLE
+        && let Some(id) = packet.header::<Word>(layout.id_at())
+    {
+        let before = id.0;
+        id.0 ^= fragment::renumbering(flow.source_port, flow.destination_port);
+        delta = checksum::sum(delta, checksum::delta(u64::from(before), u64::from(id.0)));
     }
-    if let Some(ports) = packet.header::<Ports>(F::L4_OFFSET) {
+    if let Some(ip) = packet.header::<F::Header>(layout.l3()) {
+        F::set_addresses(ip, &flow.source, &flow.destination, delta);
+    }
+    if layout.part() == Part::LATER {
+        return;
+    }
+    let l4 = layout.l4::<F>();
+    if let Some(ports) = packet.header::<Ports>(l4) {
         ports.source = flow.source_port;
         ports.destination = flow.destination_port;
     }
@@ -152,7 +173,7 @@ fn translate<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address>, flow
     } else {
         (core::mem::offset_of!(Udp, checksum), L4Checksum::Udp)
     };
-    packet.update_l4_checksum(F::L4_OFFSET + offset, which, flow.deltas());
+    packet.update_l4_checksum(l4 + offset, which, flow.deltas());
 }
 
 #[inline(always)]

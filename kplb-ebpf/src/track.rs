@@ -11,6 +11,7 @@ use kplb_common::{
 
 use crate::{
     family::Family,
+    layout::{Layout, Walked},
     lookup::find,
     maps::{self, FlowTable},
     packet::{Ethernet, Packet, Tcp},
@@ -41,10 +42,14 @@ pub fn touch<A>(flow: &mut Flow<A>, now_ns: u64) {
 /// Notes the acknowledgement number of an established flow's packet: should the flow be ended, a reset of the packet's
 /// sender must stand there.
 #[inline(always)]
-pub fn note_acknowledged<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address>, flow: &mut Flow<F::Address>) {
+pub fn note_acknowledged<F: Family, P: Packet>(
+    packet: &P,
+    parsed: &Parsed<F::Address, impl Layout>,
+    flow: &mut Flow<F::Address>,
+) {
     if parsed.is_tcp()
         && parsed.shape.flags & ACK != 0
-        && let Some(tcp) = packet.header::<Tcp>(F::L4_OFFSET)
+        && let Some(tcp) = packet.header::<Tcp>(parsed.layout.l4::<F>())
     {
         let acknowledged = tcp.acknowledgement.to_host();
         if flow.acknowledged != acknowledged {
@@ -55,8 +60,7 @@ pub fn note_acknowledged<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Ad
 
 /// The flow of a packet in either table.
 #[inline(always)]
-pub fn find_any<F: Family>(parsed: &Parsed<F::Address>, node: &Node, now_ns: u64) -> Option<Tracked<F::Address>> {
-    let key = &parsed.key;
+pub fn find_any<F: Family>(key: &FlowKey<F::Address>, node: &Node, now_ns: u64) -> Option<Tracked<F::Address>> {
     Some(match find(F::flows(), key, node, now_ns) {
         Some(flow) => Tracked { flow, table: Table::Flows },
         None => Tracked { flow: find(F::half_open(), key, node, now_ns)?, table: Table::HalfOpen },
@@ -66,8 +70,12 @@ pub fn find_any<F: Family>(parsed: &Parsed<F::Address>, node: &Node, now_ns: u64
 /// As [`find_any`], but a packet that could as well open a flow, a SYN or a datagram, finds none that has ended or whose
 /// backend is not serving: those make way for a new one.
 #[inline(always)]
-pub fn find_current<F: Family>(parsed: &Parsed<F::Address>, node: &Node, now_ns: u64) -> Option<Tracked<F::Address>> {
-    let tracked = find_any::<F>(parsed, node, now_ns)?;
+pub fn find_current<F: Family>(
+    parsed: &Parsed<F::Address, Walked>,
+    node: &Node,
+    now_ns: u64,
+) -> Option<Tracked<F::Address>> {
+    let tracked = find_any::<F>(&parsed.key, node, now_ns)?;
     if may_open(parsed) && is_over(tracked.flow) {
         forget::<F>(&parsed.key, tracked.flow);
         return None;
@@ -76,7 +84,7 @@ pub fn find_current<F: Family>(parsed: &Parsed<F::Address>, node: &Node, now_ns:
 }
 
 #[inline(always)]
-fn may_open<A>(parsed: &Parsed<A>) -> bool {
+fn may_open<A>(parsed: &Parsed<A, Walked>) -> bool {
     !parsed.is_tcp() || flow_state::opens(parsed.shape.flags)
 }
 
@@ -100,7 +108,7 @@ fn forget<F: Family>(key: &FlowKey<F::Address>, flow: &Flow<F::Address>) {
 #[inline(always)]
 pub fn advance<F: Family, P: Packet>(
     packet: &P,
-    parsed: &Parsed<F::Address>,
+    parsed: &Parsed<F::Address, Walked>,
     tracked: Tracked<F::Address>,
     now_ns: u64,
 ) {
@@ -111,7 +119,7 @@ pub fn advance<F: Family, P: Packet>(
     let before = flow.state();
     let mut sequence = 0;
     let after = if parsed.is_tcp() {
-        let Some(tcp) = packet.header::<Tcp>(F::L4_OFFSET) else { return };
+        let Some(tcp) = packet.header::<Tcp>(parsed.layout.l4::<F>()) else { return };
         let acknowledgement = tcp.acknowledgement.to_host();
         sequence = tcp.sequence.to_host();
         // At or after the number, in sequence space (RFC 9293, 3.4).
@@ -183,14 +191,14 @@ fn tell_opposite<A: Address>(table: &FlowTable<A>, key: &FlowKey<A>, flow: &Flow
 /// Lets both entries know the MAC address that the client's frames now come from: it has a new card, or is behind
 /// another router.
 #[inline(always)]
-pub fn follow_client<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address>, flow: &mut Flow<F::Address>) {
+pub fn follow_client<F: Family, P: Packet>(packet: &P, protocol: u32, flow: &mut Flow<F::Address>) {
     let Some(ethernet) = packet.header::<Ethernet>(0) else { return };
     let mac = ethernet.source;
     if flow.client_mac == mac {
         return;
     }
     flow.client_mac = mac;
-    tell_mac::<F>(parsed.key.protocol, flow);
+    tell_mac::<F>(protocol, flow);
 }
 
 #[inline(never)]

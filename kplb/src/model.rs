@@ -20,7 +20,7 @@ use kplb_common::{
     gate::{self, GATE_WORDS, Gate},
     maglev::{NO_BACKEND, Ring},
     net::{Address as _, Be16, Ip4, Ip6, Mac},
-    node::{LIFETIMES, Node},
+    node::{LIFETIMES, Node, Vlan},
     service::{ForwardingMode, LocalClients, Service, WhenEmpty},
 };
 
@@ -249,7 +249,8 @@ impl Desired {
                 nat_port_first: 0,
                 nat_port_last: 0,
                 mac: Mac::default(),
-                _pad: 0,
+                vlan: Vlan::NONE,
+                _pad: [0; 3],
             },
             gate: Arc::new([0; GATE_WORDS]),
             vips: BTreeMap::new(),
@@ -276,7 +277,8 @@ fn node(config: &Config, facts: &NodeFacts) -> Node {
         nat_port_first: *config.node.nat_ports.start(),
         nat_port_last: *config.node.nat_ports.end(),
         mac: facts.mac,
-        _pad: 0,
+        vlan: config.node.vlan,
+        _pad: [0; 3],
     }
 }
 

@@ -1,6 +1,6 @@
 //! kplb's programs with maps as a configuration makes them, run on made-up packets.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
@@ -18,6 +18,7 @@ use kplb::{
 use kplb_common::{
     abi::map,
     flow::{Flow, FlowKey},
+    fragment::{FragmentKey, Fragments},
     net::{Address, Ip4, Ip6},
     pod,
     report::{Report, Symptom},
@@ -83,6 +84,7 @@ pub struct Testbed {
     reports: RingBuf<MapData>,
     flows: FlowTables,
     half_open: FlowTables,
+    fragments: FragmentTables,
     /// Last: the pins are in it.
     namespace: Namespace,
 }
@@ -91,6 +93,14 @@ struct FlowTables {
     v4: FlowTable<Ip4>,
     v6: FlowTable<Ip6>,
 }
+
+struct FragmentTables {
+    v4: FragmentTable<Ip4>,
+    v6: FragmentTable<Ip6>,
+}
+
+/// A table of datagrams in fragments.
+type FragmentTable<A> = HashMap<MapData, FragmentKey<A>, Fragments>;
 
 /// A table of flows.
 pub type FlowTable<A> = HashMap<MapData, FlowKey<A>, Flow<A>>;
@@ -164,7 +174,7 @@ impl Testbed {
             anyhow::Ok((dataplane, leases, Opened::open()?))
         };
         let (dataplane, leases, opened) = namespace.run(load)?;
-        let Opened { verdicts, backend_stats, reports, flows4, flows6, half_open4, half_open6 } = opened;
+        let Opened { verdicts, backend_stats, reports, flows, half_open, fragments } = opened;
         Ok(Self {
             dataplane,
             leases,
@@ -172,8 +182,9 @@ impl Testbed {
             verdicts,
             backend_stats,
             reports,
-            flows: FlowTables { v4: flows4, v6: flows6 },
-            half_open: FlowTables { v4: half_open4, v6: half_open6 },
+            flows,
+            half_open,
+            fragments,
             namespace,
         })
     }
@@ -298,13 +309,24 @@ impl Testbed {
         Ok(reports)
     }
 
-    /// Forgets all flows.
+    /// Forgets all flows, and all datagrams in fragments.
     ///
     /// # Errors
     /// If the kernel refuses.
     pub fn clear_flows(&mut self) -> Result<()> {
         clear::<Ip4>(self)?;
-        clear::<Ip6>(self)
+        clear::<Ip6>(self)?;
+        clear_fragments(&mut self.fragments.v4)?;
+        clear_fragments(&mut self.fragments.v6)
+    }
+
+    /// The first fragments of all datagrams came so much earlier.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn age_fragments(&mut self, age: Duration) -> Result<()> {
+        age_fragments(&mut self.fragments.v4, age)?;
+        age_fragments(&mut self.fragments.v6, age)
     }
 
     /// The entry of a flow and whether it is among the half-open ones, whatever its age.
@@ -359,6 +381,21 @@ fn clear<A: TestFamily>(testbed: &mut Testbed) -> Result<()> {
     Ok(())
 }
 
+fn clear_fragments<A: Address>(table: &mut FragmentTable<A>) -> Result<()> {
+    let keys: Vec<FragmentKey<A>> = table.keys().collect::<Result<_, _>>()?;
+    Ok(keys.iter().try_for_each(|key| table.remove(key))?)
+}
+
+fn age_fragments<A: Address>(table: &mut FragmentTable<A>, age: Duration) -> Result<()> {
+    let entries: Vec<(FragmentKey<A>, Fragments)> = table.iter().collect::<Result<_, _>>()?;
+    let age_ns = u64::try_from(age.as_nanos())?;
+    for (key, fragments) in entries {
+        let first_seen_ns = fragments.first_seen_ns.wrapping_sub(age_ns);
+        table.insert(key, Fragments { first_seen_ns, ..fragments }, 0)?;
+    }
+    Ok(())
+}
+
 fn run<'a, P>(program: &P, options: TestRunOptions<'a>) -> Result<TestRunResult, ProgramError>
 where
     P: TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>,
@@ -371,10 +408,9 @@ struct Opened {
     verdicts: PerCpuArray<MapData, u64>,
     backend_stats: PerCpuArray<MapData, BackendStats>,
     reports: RingBuf<MapData>,
-    flows4: FlowTable<Ip4>,
-    flows6: FlowTable<Ip6>,
-    half_open4: FlowTable<Ip4>,
-    half_open6: FlowTable<Ip6>,
+    flows: FlowTables,
+    half_open: FlowTables,
+    fragments: FragmentTables,
 }
 
 impl Opened {
@@ -383,10 +419,15 @@ impl Opened {
             verdicts: pinned(map::VERDICTS, Map::PerCpuArray)?,
             backend_stats: pinned(map::BACKEND_STATS, Map::PerCpuArray)?,
             reports: pinned(map::REPORTS, Map::RingBuf)?,
-            flows4: pinned(map::FLOWS4, Map::LruHashMap)?,
-            flows6: pinned(map::FLOWS6, Map::LruHashMap)?,
-            half_open4: pinned(map::HALF_OPEN4, Map::LruHashMap)?,
-            half_open6: pinned(map::HALF_OPEN6, Map::LruHashMap)?,
+            flows: FlowTables { v4: pinned(map::FLOWS4, Map::LruHashMap)?, v6: pinned(map::FLOWS6, Map::LruHashMap)? },
+            half_open: FlowTables {
+                v4: pinned(map::HALF_OPEN4, Map::LruHashMap)?,
+                v6: pinned(map::HALF_OPEN6, Map::LruHashMap)?,
+            },
+            fragments: FragmentTables {
+                v4: pinned(map::FRAGMENTS4, Map::LruHashMap)?,
+                v6: pinned(map::FRAGMENTS6, Map::LruHashMap)?,
+            },
         })
     }
 }

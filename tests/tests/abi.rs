@@ -5,14 +5,15 @@ use aya::maps::MapType;
 use kplb::{config::FlowsConfig, dataplane::FlowTableSizes, model::NodeFacts};
 use kplb_common::{
     abi::{
-        DEFAULT_FLOW_ENTRIES, DEFAULT_HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_LOCAL_PEERS, MAX_LOCAL_SOCKETS,
-        MAX_SERVICES, N_LEASES, ORPHANS_BYTES, RELEASE_PROGRAM, REPORTS_BYTES, SOCKET_PROGRAMS, SWEEP_PROGRAM,
-        TC_PROGRAM, XDP_PROGRAM, map,
+        DEFAULT_FLOW_ENTRIES, DEFAULT_HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_FRAGMENTED, MAX_LOCAL_PEERS,
+        MAX_LOCAL_SOCKETS, MAX_SERVICES, N_LEASES, ORPHANS_BYTES, RELEASE_PROGRAM, REPORTS_BYTES, SOCKET_PROGRAMS,
+        SWEEP_PROGRAM, TC_PROGRAM, XDP_PROGRAM, map,
     },
     backend::Backend,
     endpoint::Endpoint,
     fence::{Lease, Vip},
     flow::{Flow, FlowKey},
+    fragment::{FragmentKey, Fragments},
     gate::Gate,
     local::{Diversion, LocalPeer},
     net::{Ip4, Ip6, Mac},
@@ -83,6 +84,8 @@ const EXPECTED: [Expected; map::ALL.len()] = [
     table::<FlowKey<Ip6>, Flow<Ip6>>(map::FLOWS6, MapType::LruHash, FLOW_ENTRIES),
     table::<FlowKey<Ip4>, Flow<Ip4>>(map::HALF_OPEN4, MapType::LruHash, HALF_OPEN_ENTRIES),
     table::<FlowKey<Ip6>, Flow<Ip6>>(map::HALF_OPEN6, MapType::LruHash, HALF_OPEN_ENTRIES),
+    table::<FragmentKey<Ip4>, Fragments>(map::FRAGMENTS4, MapType::LruHash, MAX_FRAGMENTED),
+    table::<FragmentKey<Ip6>, Fragments>(map::FRAGMENTS6, MapType::LruHash, MAX_FRAGMENTED),
     table::<u32, u64>(map::VERDICTS, MapType::PerCpuArray, Verdict::COUNT),
     table::<u32, BackendStats>(map::BACKEND_STATS, MapType::PerCpuArray, MAX_BACKENDS),
     ring(map::REPORTS, REPORTS_BYTES),

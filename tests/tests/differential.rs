@@ -2,18 +2,24 @@
 //!
 //! A run depends on its seed only, which is printed; `KPLB_SEED` repeats one.
 
-use std::{env, fmt::Write as _, net::IpAddr, time::Instant};
+use std::{env, fmt::Write as _, net::IpAddr, path::Path, time::Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use aya::{
+    Pod,
+    maps::{HashMap, MapData},
+};
 use kplb::{
     dataplane::{FlowTableSizes, boottime_now_ns},
     model::{Desired, Family},
     plan::Operation,
 };
 use kplb_common::{
+    abi::map,
     backend::{Backend, BackendState},
     fence::{Fencing, Vip},
     flow::{Direction, Flow},
+    fragment::{FragmentKey, Fragments},
     net::{Address, Ip4, Ip6, Mac},
     verdict::Verdict,
 };
@@ -39,8 +45,23 @@ const CHANGE: u64 = 400;
 /// Longer than a run takes.
 const LEASE_NS: u64 = 60 * 60 * 1_000_000_000;
 
-const BALANCED: Profile =
-    Profile { ipv6: 10, opening: 12, stranger: 12, odd: 8, garbage: 2, asking: 6, errors: 8, damaged: 6, local: 20 };
+/// Of `include/uapi/linux/bpf.h`.
+const BPF_F_NO_PREALLOC: u32 = 1;
+
+const BALANCED: Profile = Profile {
+    ipv6: 10,
+    opening: 12,
+    stranger: 12,
+    odd: 8,
+    garbage: 2,
+    asking: 6,
+    errors: 8,
+    headers: 4,
+    pieces: 6,
+    tags: 2,
+    damaged: 6,
+    local: 20,
+};
 
 #[test]
 fn ipv4() -> Result<()> {
@@ -68,8 +89,33 @@ fn local() -> Result<()> {
 }
 
 #[test]
+fn fragments() -> Result<()> {
+    compare("fragments", Profile { ipv6: 50, opening: 15, pieces: 60, damaged: 3, local: 40, ..BALANCED })
+}
+
+#[test]
+fn options_and_extension_headers() -> Result<()> {
+    compare("headers", Profile { ipv6: 50, errors: 20, headers: 60, pieces: 10, ..BALANCED })
+}
+
+#[test]
+fn tags_that_only_give_a_priority() -> Result<()> {
+    compare("tags", Profile { ipv6: 50, tags: 60, ..BALANCED })
+}
+
+#[test]
+fn in_a_vlan() -> Result<()> {
+    compare_in("42", "vlan", Profile { ipv6: 50, local: 40, ..BALANCED })
+}
+
+#[test]
+fn in_a_vlan_of_a_vlan() -> Result<()> {
+    compare_in("[100, 42]", "vlans", Profile { ipv6: 50, local: 40, ..BALANCED })
+}
+
+#[test]
 fn a_difference_of_one_bit_is_found() -> Result<()> {
-    let mut run = Run::new("differences", BALANCED)?;
+    let mut run = Run::new("", "differences", BALANCED)?;
     for _ in 0..200 {
         run.packet(|_| ())?;
     }
@@ -85,7 +131,12 @@ fn a_difference_of_one_bit_is_found() -> Result<()> {
 
 /// Runs packets through programs and model.
 fn compare(name: &str, profile: Profile) -> Result<()> {
-    let mut run = Run::new(name, profile)?;
+    compare_in("", name, profile)
+}
+
+/// As [`compare`], on an interface of a VLAN.
+fn compare_in(vlan: &str, name: &str, profile: Profile) -> Result<()> {
+    let mut run = Run::new(vlan, name, profile)?;
     let started = Instant::now();
     while run.index < PACKETS {
         if run.index.is_multiple_of(CHANGE) {
@@ -108,6 +159,15 @@ fn compare(name: &str, profile: Profile) -> Result<()> {
     Ok(())
 }
 
+/// A table of datagrams in fragments that evicts none.
+fn pin_ample<A: Address>(path: &Path) -> Result<()>
+where
+    FragmentKey<A>: Pod,
+{
+    let n_entries = u32::try_from(PACKETS)?;
+    Ok(HashMap::<MapData, FragmentKey<A>, Fragments>::create(n_entries, BPF_F_NO_PREALLOC)?.pin(path)?)
+}
+
 struct Run {
     seed: u64,
     index: u64,
@@ -120,14 +180,17 @@ struct Run {
 }
 
 impl Run {
-    fn new(name: &str, profile: Profile) -> Result<Self> {
+    fn new(vlan: &str, name: &str, profile: Profile) -> Result<Self> {
         let seed = match env::var("KPLB_SEED") {
             Ok(text) => text.parse().context("KPLB_SEED is not a number")?,
             Err(_) => rand::random(),
         };
         eprintln!("{name}: KPLB_SEED={seed}");
         let sizes = FlowTableSizes { max_flows: 65_536, max_half_open: 65_536 };
-        let testbed = Testbed::new(&world::configuration(), &world::facts(), sizes)?;
+        let testbed = Testbed::with_pins(&world::configuration(vlan), &world::facts(), sizes, |maps| {
+            pin_ample::<Ip4>(&maps.join(map::FRAGMENTS4))?;
+            pin_ample::<Ip6>(&maps.join(map::FRAGMENTS6))
+        })?;
         let counted = testbed.verdicts()?;
         Ok(Self {
             seed,

@@ -28,6 +28,7 @@ use std::{
 
 use kplb_common::{
     net,
+    node::Vlan,
     service::{LocalClients, Persistence},
 };
 
@@ -58,6 +59,8 @@ pub struct Config {
 pub struct NodeConfig {
     /// Source ports of NATed flows, from 1024 up; not empty.
     pub nat_ports: RangeInclusive<u16>,
+    /// The VLAN of the VIPs on the interface, which is a trunk then.
+    pub vlan: Vlan,
 }
 
 /// Table `[flows]`.
@@ -180,12 +183,15 @@ pub const FLOWS_RANGE: RangeInclusive<u32> = 1024..=4_194_304;
 pub const LIFETIME_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(30 * 24 * 60 * 60);
 
+/// Identifiers of VLANs (IEEE 802.1Q-2022, table 9-2).
+const VLAN_RANGE: RangeInclusive<u16> = 1..=4094;
+
 /// Periods that make sense for a backend's going and coming.
 pub const PERIOD_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 60 * 60);
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        Self { nat_ports: 10_000..=32_767 }
+        Self { nat_ports: 10_000..=32_767, vlan: Vlan::NONE }
     }
 }
 

@@ -4,7 +4,10 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use kplb_common::service::{LocalClients, Persistence};
+use kplb_common::{
+    node::Vlan,
+    service::{LocalClients, Persistence},
+};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -12,6 +15,7 @@ use toml::{
 
 use super::{
     CheckKind, FLOWS_RANGE, LIFETIME_RANGE, MAX_WEIGHT, OnDown, PERIOD_RANGE, Place, Problems, Protocol, Statuses,
+    VLAN_RANGE,
     draft::{At, Draft, DraftBackend, DraftService},
     health::{DraftCheck, INTERVAL_RANGE, JITTER_RANGE, STREAK_RANGE, TIMEOUT_RANGE},
     value::{self, Wrong, shown},
@@ -86,11 +90,38 @@ impl Reader<'_, '_> {
         for (key, value) in table {
             match key.get_ref().as_ref() {
                 "nat_ports" => set(&mut draft.node.nat_ports, self.string(key, value, value::ports)),
+                "vlan" => set(&mut draft.node.vlan, self.vlan(key, value)),
                 _ => {
-                    self.unknown(key, &["nat_ports"]);
+                    self.unknown(key, &["nat_ports", "vlan"]);
                 }
             }
         }
+    }
+
+    /// An identifier, or one for each tag, outermost first.
+    fn vlan(&mut self, key: &Key<'_>, value: &Value<'_>) -> Option<At<Vlan>> {
+        let tags = match value.get_ref().as_array() {
+            Some(array) => array.iter().collect(),
+            None => vec![value],
+        };
+        let n_tags = tags.len();
+        let identifiers: Vec<u16> =
+            tags.into_iter().filter_map(|tag| Some(self.integer(key, tag, &VLAN_RANGE)?.value)).collect();
+        if identifiers.len() < n_tags {
+            return None;
+        }
+        let mut vlan = Vlan::NONE;
+        let result = match vlan.0.get_mut(..n_tags) {
+            Some(slots) if n_tags > 0 => {
+                slots.copy_from_slice(&identifiers);
+                Ok(vlan)
+            }
+            _ => Err(Wrong::new(
+                format!("{n_tags} VLAN tags"),
+                "write one identifier, or two in brackets, the outer one first",
+            )),
+        };
+        self.at(value, result)
     }
 
     fn flows(&mut self, value: &Value<'_>, draft: &mut Draft) {

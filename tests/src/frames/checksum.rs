@@ -23,24 +23,42 @@ pub(super) fn pseudo_header(addresses: &[u8], length: usize, protocol: u8) -> Ve
     [addresses, &length.to_be_bytes(), &[0, 0, 0, protocol]].concat()
 }
 
-/// Checks the IPv4 header's checksum and the TCP, UDP, ICMP or ICMPv6 one of a whole frame without extension headers.
+/// Checks the IPv4 header's checksum and the TCP, UDP, ICMP or ICMPv6 one of a frame, of fragments the former.
 ///
 /// # Errors
 /// If one is wrong, or the frame is not such a one.
 pub fn check_checksums(frame: &[u8]) -> Result<()> {
-    let ip = frame.get(14..).context("no IP header")?;
+    let mut ip = frame.get(12..).context("no ethertype")?;
+    while ip.starts_with(&[0x81, 0]) || ip.starts_with(&[0x88, 0xa8]) {
+        ip = ip.get(4..).context("a tag cut")?;
+    }
+    let ip = ip.get(2..).context("no IP header")?;
     let (addresses, protocol, segment) = match ip.first().context("no IP header")? >> 4 {
         4 => {
             let header_length = usize::from(ip[0] & 0xf) * 4;
             let header = ip.get(..header_length).context("IPv4 header cut")?;
             ensure!(sum(&[header]) == 0xffff, "wrong IPv4 header checksum");
+            if u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0 {
+                return Ok(());
+            }
             let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
             (&ip[12..20], ip[9], ip.get(header_length..total).context("IPv4 packet cut")?)
         }
         _ => {
             let header = ip.get(..40).context("IPv6 header cut")?;
             let length = usize::from(u16::from_be_bytes([ip[4], ip[5]]));
-            (&header[8..40], ip[6], ip.get(40..40 + length).context("IPv6 packet cut")?)
+            let mut payload = ip.get(40..40 + length).context("IPv6 packet cut")?;
+            let mut protocol = ip[6];
+            while let 0 | 43 | 44 | 60 = protocol {
+                let extension = payload.get(..8).context("an extension header cut")?;
+                if protocol == 44 && u16::from_be_bytes([extension[2], extension[3]]) & 0xfff9 != 0 {
+                    return Ok(());
+                }
+                let length = if protocol == 44 { 8 } else { (usize::from(extension[1]) + 1) * 8 };
+                protocol = extension[0];
+                payload = payload.get(length..).context("an extension header cut")?;
+            }
+            (&header[8..40], protocol, payload)
         }
     };
     let is_udp = protocol == 17;

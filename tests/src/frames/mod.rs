@@ -5,6 +5,7 @@
 
 mod build;
 mod checksum;
+mod fragment;
 pub mod icmp;
 pub mod neighbour;
 
@@ -13,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 /// TCP flags as frames have them.
 pub use kplb_common::flow_state::{ACK, FIN, RST, SYN};
 
-pub use self::checksum::check_checksums;
+pub use self::{checksum::check_checksums, fragment::tagged};
 
 /// TCP flag: deliver at once.
 pub const PSH: u8 = 0x08;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::parse::{ETHERNET, IPV6, word};
+use super::parse::{IPV6, Tagged, word};
 
 /// Whether this node answers and speaks for its fenced VIPs.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -15,15 +15,15 @@ pub enum Lease {
 }
 
 /// Who is asked for, if the frame is a question.
-pub(super) fn asked(frame: &[u8]) -> Option<IpAddr> {
-    match word(frame, 12) {
+pub(super) fn asked(frame: &[u8], tagged: &Tagged) -> Option<IpAddr> {
+    match tagged.ethertype {
         0x0806 => {
-            let (operation, sender, target) = arp(frame)?;
+            let (operation, sender, target) = arp(frame, tagged.l3)?;
             let is_announcement = sender == target;
             (operation == 1 && !is_announcement).then_some(IpAddr::V4(target))
         }
         0x86dd => {
-            let (kind, _, target) = discovery(frame)?;
+            let (kind, _, target) = discovery(frame, tagged.l3)?;
             (kind == 135).then_some(IpAddr::V6(target))
         }
         _ => None,
@@ -31,10 +31,10 @@ pub(super) fn asked(frame: &[u8]) -> Option<IpAddr> {
 }
 
 /// Whose MAC address the frame says, be it by the way.
-pub(super) fn claimed(frame: &[u8]) -> Vec<IpAddr> {
-    match word(frame, 12) {
-        0x0806 => arp(frame).into_iter().map(|(_, sender, _)| IpAddr::V4(sender)).collect(),
-        0x86dd => match discovery(frame) {
+pub(super) fn claimed(frame: &[u8], tagged: &Tagged) -> Vec<IpAddr> {
+    match tagged.ethertype {
+        0x0806 => arp(frame, tagged.l3).into_iter().map(|(_, sender, _)| IpAddr::V4(sender)).collect(),
+        0x86dd => match discovery(frame, tagged.l3) {
             Some((135, source, _)) => vec![IpAddr::V6(source)],
             Some((136, source, target)) => vec![IpAddr::V6(source), IpAddr::V6(target)],
             _ => Vec::new(),
@@ -44,8 +44,8 @@ pub(super) fn claimed(frame: &[u8]) -> Vec<IpAddr> {
 }
 
 /// Operation, sender and target of an ARP packet of Ethernet and IPv4.
-fn arp(frame: &[u8]) -> Option<(u16, Ipv4Addr, Ipv4Addr)> {
-    let arp = frame.get(ETHERNET..ETHERNET + 28)?;
+fn arp(frame: &[u8], l3: usize) -> Option<(u16, Ipv4Addr, Ipv4Addr)> {
+    let arp = frame.get(l3..l3 + 28)?;
     let address = |at: usize| Ipv4Addr::new(arp[at], arp[at + 1], arp[at + 2], arp[at + 3]);
     let is_of_ethernet = [1, 6].contains(&word(arp, 0));
     // IPv4, six and four bytes.
@@ -54,12 +54,13 @@ fn arp(frame: &[u8]) -> Option<(u16, Ipv4Addr, Ipv4Addr)> {
 }
 
 /// Type, source and target of an ICMPv6 message that no router has forwarded, if it has the length of a solicitation.
-fn discovery(frame: &[u8]) -> Option<(u8, Ipv6Addr, Ipv6Addr)> {
-    let ip = &frame[ETHERNET..];
+fn discovery(frame: &[u8], l3: usize) -> Option<(u8, Ipv6Addr, Ipv6Addr)> {
+    let ip = frame.get(l3..)?;
+    let header = ip.get(..IPV6)?;
+    let (payload_length, next_header, hops) = (usize::from(word(header, 4)), header[6], header[7]);
     let message = ip.get(IPV6..IPV6 + 24)?;
-    let (payload_length, next_header, hops, code) = (word(ip, 4), ip[6], ip[7], message[1]);
-    let is_whole = ip[0] >> 4 == 6 && payload_length >= 24;
-    let is_local = next_header == 58 && hops == 255 && code == 0;
+    let is_whole = header[0] >> 4 == 6 && payload_length >= 24;
+    let is_local = next_header == 58 && hops == 255 && message[1] == 0;
     let address = |bytes: &[u8]| Ipv6Addr::from(<[u8; 16]>::try_from(bytes).expect("sixteen bytes"));
-    (is_whole && is_local).then(|| (message[0], address(&ip[8..24]), address(&message[8..])))
+    (is_whole && is_local).then(|| (message[0], address(&header[8..24]), address(&message[8..])))
 }

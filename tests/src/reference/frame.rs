@@ -7,6 +7,7 @@ use kplb_common::net::{TCP, UDP};
 use super::{
     flows::Tuple,
     parse::{ETHERNET, IPV4, IPV6},
+    pieces::insert_extension,
     rewrite::{fold, octets, sum},
 };
 
@@ -112,13 +113,15 @@ pub fn icmp([from, to]: [[u8; 6]; 2], ends: [IpAddr; 2], hops: u8, kind: [u8; 2]
     frame
 }
 
-fn mend_ipv4(ip: &mut [u8]) {
+/// Writes the checksum of an IPv4 header.
+pub(super) fn mend_ipv4(ip: &mut [u8]) {
     ip[10..12].fill(0);
     let checksum = !fold(sum(ip));
     ip[10..12].copy_from_slice(&checksum.to_be_bytes());
 }
 
-fn is_ipv4(frame: &[u8]) -> bool {
+/// Whether a frame without tags is one of IPv4.
+pub(super) fn is_ipv4(frame: &[u8]) -> bool {
     frame[12] == 8
 }
 
@@ -146,7 +149,10 @@ pub fn fragment(frame: &mut Vec<u8>, bits: u16) {
         ip[6..8].copy_from_slice(&bits.to_be_bytes());
         mend_ipv4(ip);
     } else {
-        insert_header(frame, 44);
+        let offset_and_more = (bits & 0x1fff) << 3 | (bits >> 13 & 1);
+        let [high, low] = offset_and_more.to_be_bytes();
+        let header = [frame[ETHERNET + 6], 0, high, low, 0, 0, 0x12, 0x34];
+        insert_extension(frame, 44, &header);
     }
 }
 

@@ -1,6 +1,9 @@
 //! Random packets for the comparison of programs and model: mostly such as belong to the life of a flow.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
+};
 
 use kplb::model::Desired;
 use kplb_common::{
@@ -15,6 +18,7 @@ use super::{
     flows::{Flow, Place, Tuple},
     frame::{self, Draft},
     mutate::{self, LONGEST, SHORTEST},
+    pieces,
     question::question,
     world::{self, NAT_PORTS, NODE_MAC, ip4, ip6},
 };
@@ -37,6 +41,12 @@ pub struct Profile {
     pub asking: u32,
     /// ICMP errors, about packets of flows and of none.
     pub errors: u32,
+    /// Of all of the above, those with IPv4 options or IPv6 extension headers.
+    pub headers: u32,
+    /// Of all of the above, those that are cut into fragments.
+    pub pieces: u32,
+    /// Of all of the above, those that have VLAN tags although they need none.
+    pub tags: u32,
     /// Of all of the above, those that are damaged.
     pub damaged: u32,
     /// Of the flows, those that prefer to be of a backend on this node.
@@ -50,6 +60,10 @@ pub struct Generator {
     profile: Profile,
     services: Vec<(SocketAddr, u8)>,
     backends: Vec<(SocketAddr, u8)>,
+    /// The tags that frames need, outermost first.
+    vlan: Vec<u16>,
+    /// Fragments that are still on their way.
+    pending: VecDeque<(Hook, Vec<u8>)>,
 }
 
 impl Generator {
@@ -60,6 +74,8 @@ impl Generator {
             profile,
             services: desired.services.keys().map(world::address_and_protocol).collect(),
             backends: world::backends(desired),
+            vlan: desired.node.vlan.0.into_iter().filter(|identifier| *identifier != 0).collect(),
+            pending: VecDeque::new(),
         }
     }
 
@@ -72,11 +88,40 @@ impl Generator {
         self.rng.random_ratio(percent, 100)
     }
 
-    /// The next packet and where it appears.
+    /// The next frame and where it appears.
     pub fn next(&mut self, reference: &Reference) -> (Hook, Vec<u8>) {
-        let Profile { ipv6, opening, stranger, odd, garbage, asking, errors, damaged, .. } = self.profile;
+        let Profile { headers, pieces, tags, damaged, .. } = self.profile;
+        let pending = if self.percent(70) { self.pending.pop_front() } else { None };
+        let (hook, mut frame) = pending.unwrap_or_else(|| {
+            let (hook, mut frame) = self.packet(reference);
+            if frame.len() > 54 && self.percent(headers) {
+                pieces::with_headers(&mut self.rng, &mut frame);
+            }
+            if !self.percent(pieces) {
+                return (hook, frame);
+            }
+            let id = self.rng.random_range(0..8);
+            let mut pieces = pieces::cut(&mut self.rng, &frame, id).into_iter();
+            frame = pieces.next().expect("a frame has a piece at least");
+            self.pending.extend(pieces.map(|piece| (hook, piece)));
+            (hook, frame)
+        });
+        if !self.vlan.is_empty() || self.percent(tags) {
+            pieces::tag_all(&mut self.rng, &mut frame, &self.vlan);
+        }
+        if self.percent(damaged) {
+            mutate::mutate(&mut self.rng, &mut frame);
+        }
+        if hook == Hook::Tc && !mutate::fits_tc(&frame) {
+            return (Hook::Xdp, frame);
+        }
+        (hook, frame)
+    }
+
+    fn packet(&mut self, reference: &Reference) -> (Hook, Vec<u8>) {
+        let Profile { ipv6, opening, stranger, odd, garbage, asking, errors, .. } = self.profile;
         let kind = self.rng.random_range(0..100);
-        let (hook, mut frame) = if kind < garbage {
+        if kind < garbage {
             (self.any_hook(10), self.garbage())
         } else if kind < garbage + odd {
             (self.any_hook(20), self.odd())
@@ -94,14 +139,7 @@ impl Generator {
                 Some(flow) => self.step(&flow),
                 None => (Hook::Xdp, self.opening().write()),
             }
-        };
-        if self.percent(damaged) {
-            mutate::mutate(&mut self.rng, &mut frame);
         }
-        if hook == Hook::Tc && !mutate::fits_tc(&frame) {
-            return (Hook::Xdp, frame);
-        }
-        (hook, frame)
     }
 
     fn any_hook(&mut self, tc_percent: u32) -> Hook {

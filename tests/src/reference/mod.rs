@@ -10,6 +10,7 @@
 
 mod fence;
 mod flows;
+mod fragments;
 mod icmp;
 mod open;
 mod parse;
@@ -18,6 +19,7 @@ mod rewrite;
 mod frame;
 pub mod generate;
 mod mutate;
+mod pieces;
 mod question;
 pub mod world;
 
@@ -28,6 +30,7 @@ use std::{
 
 pub use fence::Lease;
 pub use flows::{Flow, Flows, Place, Proof, Tuple};
+use fragments::Fragments;
 use icmp::{Complaint, Reporter};
 use kplb::{
     config::Protocol,
@@ -42,7 +45,7 @@ use kplb_common::{
     stats::BackendStats,
     verdict::{DropReason, ForwardReason, PassReason, ResetReason, Verdict},
 };
-use parse::{Parsed, Segment, long};
+use parse::{Parsed, Piece, Segment, Tagged, long};
 
 use crate::testbed::{Hook, Output};
 
@@ -60,6 +63,7 @@ const TC_ACT_SHOT: u32 = 2;
 #[derive(Clone, Debug, Default)]
 pub struct Reference {
     flows: Flows,
+    fragments: Fragments,
     leases: [Lease; 2],
     traffic: HashMap<u16, BackendStats>,
 }
@@ -80,10 +84,10 @@ impl Reference {
         self.traffic.get(&backend).copied().unwrap_or_default()
     }
 
-    fn count(&mut self, backend: u16, direction: Direction, segment: &Segment) {
+    fn count(&mut self, backend: u16, direction: Direction, place: &parse::Place) {
         let stats = self.traffic.entry(backend).or_default();
         stats.packets[direction as usize] += 1;
-        stats.bytes[direction as usize] += (segment.l4 - parse::ETHERNET + segment.length) as u64;
+        stats.bytes[direction as usize] += (place.end - place.l3) as u64;
     }
 
     /// What becomes of a frame at a hook.
@@ -107,7 +111,8 @@ impl Reference {
     }
 
     fn ingress(&mut self, desired: &Desired, frame: &mut [u8]) -> Verdict {
-        if let Some(target) = fence::asked(frame)
+        let Some(tagged) = enter(desired, frame) else { return NOT_OURS };
+        if let Some(target) = fence::asked(frame, &tagged)
             && let Some(lease) = self.needed_lease(desired, target)
         {
             return match lease {
@@ -118,36 +123,73 @@ impl Reference {
         if frame[..6] != desired.node.mac.octets() {
             return NOT_OURS;
         }
-        if let Some(complaint) = icmp::complaint(frame) {
-            return self.error_ingress(desired, frame, &complaint);
+        if !is_ip(&tagged) {
+            return Verdict::Pass(PassReason::NotIp);
         }
-        let segment = match parse_ethernet(frame) {
-            None => return Verdict::Pass(PassReason::NotIp),
-            Some(Parsed::Refused(destination, reason)) if desired.vips.contains_key(&destination) => {
-                return Verdict::Drop(reason);
+        match parse::ip(frame, tagged.l3, tagged.ethertype) {
+            Parsed::Refused(destination, reason) if desired.vips.contains_key(&destination) => Verdict::Drop(reason),
+            Parsed::Other | Parsed::Refused(..) => NOT_OURS,
+            Parsed::Icmp(place) => match icmp::complaint(frame, place) {
+                Some(complaint) => self.error_ingress(desired, frame, &complaint),
+                None => NOT_OURS,
+            },
+            Parsed::Later(place, piece) => self.later_ingress(desired, frame, &place, &piece),
+            Parsed::Segment(segment) => {
+                if !may_be_ours(desired, &segment.tuple) {
+                    return NOT_OURS;
+                }
+                let verdict = self.segment_ingress(desired, frame, &segment);
+                self.note_first(&segment, verdict);
+                verdict
             }
-            Some(Parsed::Other | Parsed::Refused(..)) => return NOT_OURS,
-            Some(Parsed::Segment(segment)) => segment,
-        };
-        let tuple = &segment.tuple;
-        if !may_be_ours(desired, tuple) {
-            return NOT_OURS;
         }
-        if let Some((flow, direction)) = self.find(desired, &segment) {
-            return self.hit(desired, frame, &segment, flow, direction);
+    }
+
+    fn segment_ingress(&mut self, desired: &Desired, frame: &mut [u8], segment: &Segment) -> Verdict {
+        let tuple = &segment.tuple;
+        if let Some((flow, direction)) = self.find(desired, segment) {
+            return self.hit(desired, frame, segment, flow, direction);
         }
         if let Some(service) = desired.services.get(&endpoint(tuple.destination, tuple.protocol)) {
-            return match open::open(&self.flows, desired, service, frame, &segment) {
+            return match open::open(&self.flows, desired, service, frame, segment) {
                 Ok(flow) => {
                     self.flows.insert(flow);
                     self.traffic.entry(flow.backend).or_default().flows += 1;
-                    self.count(flow.backend, Direction::ToBackend, &segment);
-                    send(desired, frame, &segment, &flow, Direction::ToBackend)
+                    self.count(flow.backend, Direction::ToBackend, &segment.place);
+                    send(desired, frame, &segment.place, segment.piece.as_ref(), &flow, Direction::ToBackend)
                 }
-                Err(verdict) => refuse(frame, &segment, verdict),
+                Err(verdict) => refuse(frame, segment, verdict),
             };
         }
         NOT_OURS
+    }
+
+    /// A datagram in fragments is known from its first one on, if that is sent on.
+    fn note_first(&mut self, segment: &Segment, verdict: Verdict) {
+        match (&segment.piece, verdict) {
+            (Some(piece), Verdict::Forward(_)) => self.fragments.begin(piece, segment.tuple),
+            (Some(piece), _) => self.fragments.forget(piece),
+            (None, _) => {}
+        }
+    }
+
+    /// A fragment that came in and is not the first. It changes no flow.
+    fn later_ingress(&mut self, desired: &Desired, frame: &mut [u8], place: &parse::Place, piece: &Piece) -> Verdict {
+        let Some(tuple) = self.fragments.tuple(piece) else {
+            let is_for_vip = desired.vips.contains_key(&piece.of.1);
+            return if is_for_vip { Verdict::Drop(DropReason::FragmentUnknown) } else { NOT_OURS };
+        };
+        let Some((flow, direction)) = self.flows.find(&tuple) else { return Verdict::Drop(DropReason::UnknownFlow) };
+        match refusal(desired, frame, place.l3, &flow, direction) {
+            Some(Verdict::Reset(reason)) => return Verdict::Drop(instead(reason)),
+            Some(verdict) => return verdict,
+            None => {}
+        }
+        if self.fragments.repeats(piece) {
+            return Verdict::Drop(DropReason::FragmentOverlap);
+        }
+        self.count(flow.backend, direction, place);
+        send(desired, frame, place, Some(piece), &flow, direction)
     }
 
     /// An error that came in. It changes no flow.
@@ -160,7 +202,7 @@ impl Reference {
             let is_of_service = desired.services.contains_key(&endpoint(answer.destination, answer.protocol));
             return if is_of_service { Verdict::Drop(DropReason::IcmpUnknownFlow) } else { NOT_OURS };
         };
-        match refusal(desired, frame, &flow, direction) {
+        match refusal(desired, frame, complaint.place.l3, &flow, direction) {
             Some(Verdict::Reset(reason)) => return Verdict::Drop(instead(reason)),
             Some(verdict) => return verdict,
             None => {}
@@ -175,7 +217,7 @@ impl Reference {
             Direction::ToBackend => (desired.backends[&flow.backend].mac.octets(), ForwardReason::IcmpToBackend),
             Direction::ToClient => (flow.client_mac, ForwardReason::IcmpToClient),
         };
-        rewrite::forward(frame, desired.node.mac.octets(), next_hop);
+        rewrite::forward(frame, complaint.place.l3, desired.node.mac.octets(), next_hop);
         Verdict::Forward(reason)
     }
 
@@ -194,35 +236,69 @@ impl Reference {
     }
 
     fn egress(&mut self, desired: &Desired, frame: &mut [u8]) -> Verdict {
-        if let Some(lease) = fence::claimed(frame).into_iter().find_map(|address| self.needed_lease(desired, address)) {
+        let Some(tagged) = enter(desired, frame) else { return NOT_OURS };
+        let claimed = fence::claimed(frame, &tagged);
+        if let Some(lease) = claimed.into_iter().find_map(|address| self.needed_lease(desired, address)) {
             return match lease {
                 Lease::Fresh => Verdict::Pass(PassReason::LeasedClaim),
                 Lease::Over => Verdict::Drop(DropReason::FencedClaim),
             };
         }
-        if let Some(complaint) = icmp::complaint(frame) {
-            return self.error_egress(desired, frame, &complaint);
+        if !is_ip(&tagged) {
+            return Verdict::Pass(PassReason::NotIp);
         }
-        let segment = match parse_ethernet(frame) {
-            None => return Verdict::Pass(PassReason::NotIp),
-            Some(Parsed::Segment(segment)) => segment,
-            Some(_) => return NOT_OURS,
-        };
-        if !in_gate(desired, segment.tuple.source, segment.tuple.protocol) {
-            return NOT_OURS;
+        match parse::ip(frame, tagged.l3, tagged.ethertype) {
+            Parsed::Other | Parsed::Refused(..) => NOT_OURS,
+            Parsed::Icmp(place) => match icmp::complaint(frame, place) {
+                Some(complaint) => self.error_egress(desired, frame, &complaint),
+                None => NOT_OURS,
+            },
+            Parsed::Later(place, piece) => self.later_egress(desired, frame, &place, &piece),
+            Parsed::Segment(segment) => {
+                if !in_gate(desired, segment.tuple.source, segment.tuple.protocol) {
+                    return NOT_OURS;
+                }
+                let verdict = self.segment_egress(desired, frame, &segment);
+                self.note_first(&segment, verdict);
+                verdict
+            }
         }
+    }
+
+    fn segment_egress(&mut self, desired: &Desired, frame: &mut [u8], segment: &Segment) -> Verdict {
         match self.flows.find(&segment.tuple) {
             Some((mut flow, Direction::ToClient)) if flow.place == Place::Local => {
                 if let Err(reason) = serving(desired, flow.backend) {
                     return Verdict::Drop(instead(reason));
                 }
-                advance(&mut flow, Direction::ToClient, frame, &segment);
+                advance(&mut flow, Direction::ToClient, frame, segment);
                 self.flows.update(flow);
-                self.count(flow.backend, Direction::ToClient, &segment);
-                rewrite::set_tuple(frame, &segment, &flow.rewritten(Direction::ToClient));
+                self.count(flow.backend, Direction::ToClient, &segment.place);
+                let rewritten = flow.rewritten(Direction::ToClient);
+                rewrite::set_tuple(frame, &segment.place, segment.piece.as_ref(), &rewritten);
                 Verdict::Forward(ForwardReason::ToClientLocal)
             }
             _ => NOT_OURS,
+        }
+    }
+
+    /// A fragment that is about to leave and is not the first.
+    fn later_egress(&mut self, desired: &Desired, frame: &mut [u8], place: &parse::Place, piece: &Piece) -> Verdict {
+        let Some(tuple) = self.fragments.tuple(piece) else { return NOT_OURS };
+        match self.flows.find(&tuple) {
+            None => Verdict::Drop(DropReason::UnknownFlow),
+            Some((flow, Direction::ToClient)) if flow.place == Place::Local => {
+                if let Err(reason) = serving(desired, flow.backend) {
+                    return Verdict::Drop(instead(reason));
+                }
+                if self.fragments.repeats(piece) {
+                    return Verdict::Drop(DropReason::FragmentOverlap);
+                }
+                self.count(flow.backend, Direction::ToClient, place);
+                rewrite::set_tuple(frame, place, Some(piece), &flow.rewritten(Direction::ToClient));
+                Verdict::Forward(ForwardReason::ToClientLocal)
+            }
+            Some(_) => NOT_OURS,
         }
     }
 
@@ -253,7 +329,7 @@ impl Reference {
         mut flow: Flow,
         direction: Direction,
     ) -> Verdict {
-        if let Some(verdict) = refusal(desired, frame, &flow, direction) {
+        if let Some(verdict) = refusal(desired, frame, segment.place.l3, &flow, direction) {
             return refuse(frame, segment, verdict);
         }
         if direction == Direction::ToBackend {
@@ -261,18 +337,19 @@ impl Reference {
         }
         advance(&mut flow, direction, frame, segment);
         self.flows.update(flow);
-        self.count(flow.backend, direction, segment);
-        send(desired, frame, segment, &flow, direction)
+        self.count(flow.backend, direction, &segment.place);
+        send(desired, frame, &segment.place, segment.piece.as_ref(), &flow, direction)
     }
 }
 
-/// None if it is not IP.
-fn parse_ethernet(frame: &[u8]) -> Option<Parsed> {
-    match parse::word(frame, 12) {
-        0x0800 => Some(parse::ipv4(frame)),
-        0x86dd => Some(parse::ipv6(frame)),
-        _ => None,
-    }
+/// What is behind a frame's tags, if they are those of the node's VLAN.
+fn enter(desired: &Desired, frame: &[u8]) -> Option<Tagged> {
+    let vlan = desired.node.vlan.0.into_iter().take_while(|identifier| *identifier != 0);
+    parse::tags(frame).filter(|tagged| vlan.eq(tagged.vlan.iter().copied()))
+}
+
+fn is_ip(tagged: &Tagged) -> bool {
+    [0x0800, 0x86dd].contains(&tagged.ethertype)
 }
 
 fn is_tcp(segment: &Segment) -> bool {
@@ -316,26 +393,26 @@ fn serving(desired: &Desired, id: u16) -> Result<&Backend, ResetReason> {
 }
 
 /// Why a packet of a flow cannot go on.
-fn refusal(desired: &Desired, frame: &[u8], flow: &Flow, direction: Direction) -> Option<Verdict> {
+fn refusal(desired: &Desired, frame: &[u8], l3: usize, flow: &Flow, direction: Direction) -> Option<Verdict> {
     match (direction, flow.place) {
         (Direction::ToBackend, _) => match serving(desired, flow.backend) {
             Err(reason) => Some(Verdict::Reset(reason)),
-            Ok(backend) => towards_backend(frame, backend, flow.place).err(),
+            Ok(backend) => towards_backend(frame, l3, backend, flow.place).err(),
         },
         (Direction::ToClient, Place::Local) => Some(NOT_OURS),
         (Direction::ToClient, Place::Remote) => match serving(desired, flow.backend) {
             Err(reason) => Some(Verdict::Reset(reason)),
-            Ok(_) => (!rewrite::has_hop(frame)).then_some(Verdict::Drop(DropReason::TtlExpired)),
+            Ok(_) => (!rewrite::has_hop(frame, l3)).then_some(Verdict::Drop(DropReason::TtlExpired)),
         },
     }
 }
 
 /// Whether a packet can go to a backend that exists.
-fn towards_backend(frame: &[u8], backend: &Backend, place: Place) -> Result<(), Verdict> {
+fn towards_backend(frame: &[u8], l3: usize, backend: &Backend, place: Place) -> Result<(), Verdict> {
     if place == Place::Local {
         return Ok(());
     }
-    if !rewrite::has_hop(frame) {
+    if !rewrite::has_hop(frame, l3) {
         return Err(Verdict::Drop(DropReason::TtlExpired));
     }
     if backend.mac.octets() == [0; 6] {
@@ -347,7 +424,9 @@ fn towards_backend(frame: &[u8], backend: &Backend, place: Place) -> Result<(), 
 /// Answers with a reset what can be answered with one.
 fn refuse(frame: &mut [u8], segment: &Segment, verdict: Verdict) -> Verdict {
     let Verdict::Reset(reason) = verdict else { return verdict };
-    if is_tcp(segment) && segment.flags & RST == 0 {
+    // How much of the sequence space a fragment's datagram takes is not known.
+    let can_be_answered = segment.flags & ACK != 0 || segment.piece.is_none();
+    if is_tcp(segment) && segment.flags & RST == 0 && can_be_answered {
         rewrite::reset(frame, segment);
         return verdict;
     }
@@ -364,20 +443,27 @@ fn instead(reason: ResetReason) -> DropReason {
     }
 }
 
-fn send(desired: &Desired, frame: &mut [u8], segment: &Segment, flow: &Flow, direction: Direction) -> Verdict {
+fn send(
+    desired: &Desired,
+    frame: &mut [u8],
+    place: &parse::Place,
+    piece: Option<&Piece>,
+    flow: &Flow,
+    direction: Direction,
+) -> Verdict {
     let node = desired.node.mac.octets();
     let reason = match (direction, flow.place) {
         (Direction::ToBackend, Place::Local) => ForwardReason::ToLocalBackend,
         (Direction::ToBackend, Place::Remote) => {
-            rewrite::forward(frame, node, desired.backends[&flow.backend].mac.octets());
+            rewrite::forward(frame, place.l3, node, desired.backends[&flow.backend].mac.octets());
             ForwardReason::ToBackend
         }
         (Direction::ToClient, _) => {
-            rewrite::forward(frame, node, flow.client_mac);
+            rewrite::forward(frame, place.l3, node, flow.client_mac);
             ForwardReason::ToClient
         }
     };
-    rewrite::set_tuple(frame, segment, &flow.rewritten(direction));
+    rewrite::set_tuple(frame, place, piece, &flow.rewritten(direction));
     Verdict::Forward(reason)
 }
 
@@ -391,7 +477,7 @@ fn advance(flow: &mut Flow, direction: Direction, frame: &[u8], segment: &Segmen
         }
         return;
     }
-    let (sequence, acknowledgement) = (long(frame, segment.l4 + 4), long(frame, segment.l4 + 8));
+    let (sequence, acknowledgement) = (long(frame, segment.place.l4 + 4), long(frame, segment.place.l4 + 8));
     let acknowledges = acknowledgement.wrapping_sub(flow.acknowledged[direction as usize]) <= i32::MAX as u32;
     flow.state = next_tcp(before, direction, segment.flags, acknowledges);
     let is_first_proof = flow.proof == Proof::Missing && flow.state.is_assured();

@@ -46,7 +46,7 @@ pub fn open(
     }
     let backend = serving(desired, id).map_err(|_| no_backend)?;
     let place = if backend.location == Location::Local as u8 { Place::Local } else { Place::Remote };
-    towards_backend(frame, backend, place)?;
+    towards_backend(frame, segment.place.l3, backend, place)?;
 
     let address = match from_client.source {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::from(Ip4::from_wide(&backend.address))),

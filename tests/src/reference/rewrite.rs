@@ -9,7 +9,7 @@ use kplb_common::{
 
 use super::{
     flows::Tuple,
-    parse::{ETHERNET, IPV4, IPV6, Segment, long, word},
+    parse::{IPV4, IPV6, Piece, Place, Segment, long, word},
 };
 
 /// Adds up 16-bit words in one's complement (RFC 1071).
@@ -59,25 +59,33 @@ pub(super) fn octets(address: &SocketAddr) -> Vec<u8> {
     }
 }
 
-/// Gives the packet another 5-tuple.
-pub fn set_tuple(frame: &mut [u8], segment: &Segment, tuple: &Tuple) {
+/// Gives the packet another 5-tuple, as far as it has one; a fragment also gets another identification.
+pub fn set_tuple(frame: &mut [u8], place: &Place, piece: Option<&Piece>, tuple: &Tuple) {
     let is_ipv4 = tuple.source.is_ipv4();
-    let addresses_at = ETHERNET + if is_ipv4 { 12 } else { 8 };
+    let addresses_at = place.l3 + if is_ipv4 { 12 } else { 8 };
     let mut addresses = Change::default();
     addresses.replace(frame, addresses_at, &[octets(&tuple.source), octets(&tuple.destination)].concat());
+    let mut id = Change::default();
+    if let Some(piece) = piece {
+        let renumbered = word(frame, piece.id_at) ^ tuple.source.port() ^ tuple.destination.port();
+        id.replace(frame, piece.id_at, &renumbered.to_be_bytes());
+    }
     if is_ipv4 {
-        addresses.apply(frame, ETHERNET + 10);
+        addresses.and(id).apply(frame, place.l3 + 10);
+    }
+    if piece.is_some_and(|piece| piece.offset != 0) {
+        return;
     }
 
     let mut ports = Change::default();
-    ports.replace(frame, segment.l4, &tuple.source.port().to_be_bytes());
-    ports.replace(frame, segment.l4 + 2, &tuple.destination.port().to_be_bytes());
+    ports.replace(frame, place.l4, &tuple.source.port().to_be_bytes());
+    ports.replace(frame, place.l4 + 2, &tuple.destination.port().to_be_bytes());
     let both = addresses.and(ports);
     if tuple.protocol == TCP {
-        both.apply(frame, segment.l4 + 16);
+        both.apply(frame, place.l4 + 16);
         return;
     }
-    let at = segment.l4 + 6;
+    let at = place.l4 + 6;
     if word(frame, at) != 0 {
         both.apply(frame, at);
         if word(frame, at) == 0 {
@@ -86,29 +94,29 @@ pub fn set_tuple(frame: &mut [u8], segment: &Segment, tuple: &Tuple) {
     }
 }
 
-/// Whether a frame's packet may go one hop further.
-pub fn has_hop(frame: &[u8]) -> bool {
-    frame[hops_at(frame)] > 1
+/// Whether the packet whose IP header begins at `l3` may go one hop further.
+pub fn has_hop(frame: &[u8], l3: usize) -> bool {
+    frame[hops_at(frame, l3)] > 1
 }
 
-fn is_ipv4(frame: &[u8]) -> bool {
-    word(frame, 12) == 0x0800
+fn is_ipv4(frame: &[u8], l3: usize) -> bool {
+    frame[l3] >> 4 == 4
 }
 
-fn hops_at(frame: &[u8]) -> usize {
-    ETHERNET + if is_ipv4(frame) { 8 } else { 7 }
+fn hops_at(frame: &[u8], l3: usize) -> usize {
+    l3 + if is_ipv4(frame, l3) { 8 } else { 7 }
 }
 
 /// Takes a hop, and sends the frame to the next one.
-pub fn forward(frame: &mut [u8], from: [u8; 6], to: [u8; 6]) {
+pub fn forward(frame: &mut [u8], l3: usize, from: [u8; 6], to: [u8; 6]) {
     frame[..6].copy_from_slice(&to);
     frame[6..12].copy_from_slice(&from);
-    let at = hops_at(frame);
-    if is_ipv4(frame) {
+    let at = hops_at(frame, l3);
+    if is_ipv4(frame, l3) {
         let mut change = Change::default();
         let new = [frame[at] - 1, frame[at + 1]];
         change.replace(frame, at, &new);
-        change.apply(frame, ETHERNET + 10);
+        change.apply(frame, l3 + 10);
     } else {
         frame[at] -= 1;
     }
@@ -116,11 +124,11 @@ pub fn forward(frame: &mut [u8], from: [u8; 6], to: [u8; 6]) {
 
 /// Turns a frame with a TCP segment into a reset for its sender (RFC 9293, 3.10.7.1).
 pub fn reset(frame: &mut [u8], segment: &Segment) {
-    let l4 = segment.l4;
+    let Place { l3, l4, end } = segment.place;
     let (sequence, acknowledgement, flags) = if segment.flags & ACK != 0 {
         (long(frame, l4 + 8), 0, RST)
     } else {
-        let data = segment.length - usize::from(frame[l4 + 12] >> 4) * 4;
+        let data = end - l4 - usize::from(frame[l4 + 12] >> 4) * 4;
         let phantom = u32::from(segment.flags & SYN != 0) + u32::from(segment.flags & FIN != 0);
         (0, long(frame, l4 + 4).wrapping_add(data as u32).wrapping_add(phantom), RST | ACK)
     };
@@ -151,6 +159,6 @@ pub fn reset(frame: &mut [u8], segment: &Segment) {
 
     let (to, from) = frame[..12].split_at_mut(6);
     to.swap_with_slice(from);
-    frame[ETHERNET..l4].copy_from_slice(&ip);
-    frame[l4..l4 + 20].copy_from_slice(&tcp);
+    let answer = [ip, tcp].concat();
+    frame[l3..l3 + answer.len()].copy_from_slice(&answer);
 }

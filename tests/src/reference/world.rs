@@ -47,10 +47,11 @@ fn mac(last: u8) -> Mac {
     Mac::new([2, 0, 0, 0, 0, last])
 }
 
-/// The configuration, for both families.
-pub fn configuration() -> String {
+/// The configuration, for both families, on an interface of this VLAN: identifiers in brackets, or none.
+pub fn configuration(vlan: &str) -> String {
+    let vlan = if vlan.is_empty() { String::new() } else { format!("vlan = {vlan}\n") };
     let mut text = format!(
-        "[node]\nnat_ports = \"{}-{}\"\n[flows]\nhalf_open_lifetime = \"20h\"\nestablished_lifetime = \"20h\"\n\
+        "[node]\n{vlan}nat_ports = \"{}-{}\"\n[flows]\nhalf_open_lifetime = \"20h\"\nestablished_lifetime = \"20h\"\n\
          closing_lifetime = \"20h\"\nudp_lifetime = \"20h\"\n",
         NAT_PORTS.0, NAT_PORTS.1
     );

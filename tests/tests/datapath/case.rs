@@ -59,6 +59,8 @@ pub enum Step {
     Apply(Operation),
     /// Both entries of a flow have not been used for so long.
     Age(Tuple, Duration),
+    /// The first fragments of all datagrams came so long ago.
+    AgeFragments(Duration),
     /// The lease of a family is given for longer than the tests take, or over as of now.
     Lease(model::Family, Lease),
     /// There is such an entry, or none.
@@ -113,10 +115,15 @@ impl Case {
         Self { verdict: Verdict::Reset(reason), packet_out, ..Self::new(name, Hook::Xdp, packet) }
     }
 
-    fn counts(mut self, flow: &Flow, direction: Direction, packet: &Frame) -> Self {
+    fn counts(self, flow: &Flow, direction: Direction, packet: &Frame) -> Self {
+        self.counts_bytes(flow, direction, packet.ip_length())
+    }
+
+    /// The flow's backend counts a packet of so many bytes.
+    pub fn counts_bytes(mut self, flow: &Flow, direction: Direction, bytes: u64) -> Self {
         let mut stats = BackendStats::default();
         stats.packets[direction as usize] = 1;
-        stats.bytes[direction as usize] = packet.ip_length();
+        stats.bytes[direction as usize] = bytes;
         self.counters = Some((flow.backend_id, stats));
         self
     }
@@ -219,6 +226,7 @@ pub fn take(testbed: &mut Testbed, step: &Step) -> Result<()> {
         }
         Step::Apply(operation) => testbed.apply(operation),
         Step::Age(tuple, age) => age_of(testbed, tuple, *age),
+        Step::AgeFragments(age) => testbed.age_fragments(*age),
         Step::Lease(family, lease) => {
             const HOUR_NS: u64 = 60 * 60 * 1_000_000_000;
             let left_ns = match lease {

@@ -10,7 +10,7 @@ use kplb_common::{
     verdict::{DropReason, ForwardReason, PassReason, Verdict},
 };
 use kplb_tests::{
-    frames::{ACK, Frame, SYN, Transport, icmp::IcmpError},
+    frames::{ACK, Frame, Ip, SYN, Transport, icmp::IcmpError},
     testbed::Hook,
 };
 
@@ -131,6 +131,13 @@ impl Told {
     }
 }
 
+fn ports(frame: &Frame) -> (u16, u16) {
+    match &frame.transport {
+        Transport::Tcp(tcp) => (tcp.source, tcp.destination),
+        Transport::Udp(udp) => (udp.source, udp.destination),
+    }
+}
+
 fn l4_length(frame: &Frame) -> usize {
     match &frame.transport {
         Transport::Tcp(tcp) => 20 + tcp.options.len(),
@@ -182,6 +189,7 @@ fn translated(family: Family) -> Vec<Case> {
             told.clone().with(|error| error.rest = [1, 2, 3, 4]).case(format!("error with an odd MTU: {name}")),
             told.clone().with(|error| error.ip.class = 0xc0).case(format!("error with a class of service: {name}")),
             told.clone().with(|error| error.padding = vec![0xee; 9]).case(format!("padded error: {name}")),
+            told.clone().with(|error| with_headers(&mut error.ip)).case(format!("error with odd headers: {name}")),
             // A router's error says nothing of where the client is.
             Case::reply(format!("reply after an error: {name}"), &flow, &flow.reply_data())
                 .after(flow.established())
@@ -189,6 +197,15 @@ fn translated(family: Family) -> Vec<Case> {
         ]);
     }
     cases
+}
+
+/// Gives an error an IPv4 option or an IPv6 extension header.
+fn with_headers(ip: &mut Ip) {
+    if ip.source.is_ipv4() {
+        ip.options = vec![148, 4, 0, 0];
+    } else {
+        (ip.protocol, ip.options) = (Some(60), vec![58, 0, 1, 4, 0, 0, 0, 0]);
+    }
 }
 
 /// How much is quoted, and what.
@@ -219,6 +236,30 @@ fn quotations(family: Family) -> Vec<Case> {
             let later = told.clone().of(|frame| frame.with_ip(|ip| ip.fragment = 0x2001));
             cases.push(first.case(format!("a first fragment quoted: {name}")));
             cases.push(later.passes(format!("a later fragment quoted: {name}")));
+        }
+        if family == Family::V6 {
+            let protocol = told.flow.protocol;
+            let header = move |number, rest: [u8; 6]| {
+                let options = [&[protocol, 0], &rest[..]].concat();
+                move |frame: Frame| frame.with_ip(|ip| (ip.protocol, ip.options) = (Some(number), options.clone()))
+            };
+            let extended = told.clone().of(header(60, [1, 4, 0, 0, 0, 0]));
+            cases.push(extended.clone().case(format!("an extension header quoted: {name}")));
+            cases.push(extended.quoting(8).case(format!("an extension header and 8 bytes quoted: {name}")));
+            let whole = told.clone().of(header(44, [0, 0, 0x7a, 0x5a, 0x12, 0x34]));
+            cases.push(whole.case(format!("a fragment header of a whole datagram quoted: {name}")));
+            let later = told.clone().of(header(44, [0, 8, 0x7a, 0x5a, 0x12, 0x34]));
+            cases.push(later.passes(format!("a later fragment quoted: {name}")));
+            let authenticated = told.clone().of(header(51, [0; 6]));
+            cases.push(authenticated.passes(format!("an authentication header quoted: {name}")));
+            // The identification of what was sent on is not that of what was sent.
+            let mut first = told.clone();
+            let (from, to) = ports(&first.seen);
+            let [high, low] = (0x1234 ^ from ^ to).to_be_bytes();
+            first.seen = header(44, [0, 1, 0x7a, 0x5a, high, low])(first.seen);
+            first.sent = header(44, [0, 1, 0x7a, 0x5a, 0x12, 0x34])(first.sent);
+            cases.push(first.clone().quoting(usize::MAX).case(format!("a first fragment quoted: {name}")));
+            cases.push(first.quoting(8).case(format!("8 bytes of a first fragment quoted: {name}")));
         }
         let protocol = |number| move |frame: Frame| frame.with_ip(|ip| ip.protocol = Some(number));
         for number in [0, 1, 44, 58, 132] {
@@ -373,8 +414,8 @@ fn not_errors(family: Family) -> Vec<Case> {
                 let part = told.clone().with(|error| error.ip.fragment = fragment);
                 cases.push(part.passes(format!("error in a fragment, {fragment:#06x}: {name}")));
             }
-            let options = told.clone().with(|error| error.ip.options = vec![1; 4]);
-            cases.push(options.passes(format!("error with options: {name}")));
+            let route = told.clone().with(|error| error.ip.options = vec![131, 7, 4, 198, 18, 0, 1, 0]);
+            cases.push(route.passes(format!("error with a source route: {name}")));
         }
         let bytes = told.arrives.build();
         for length in (family.l4_offset()..bytes.len()).step_by(3) {

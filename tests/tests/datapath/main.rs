@@ -11,10 +11,12 @@ mod checksums;
 mod choice;
 mod down;
 mod fence;
+mod fragment;
 mod icmp;
 mod life;
 mod refuse;
 mod shape;
+mod vlan;
 
 mod pressure;
 mod sweep;
@@ -53,6 +55,8 @@ fn cases(family: Family) -> Vec<Case> {
     cases.extend(fence::cases(family));
     cases.extend(checksums::cases(family));
     cases.extend(icmp::cases(family));
+    cases.extend(fragment::cases(family));
+    cases.extend(vlan::cases(family));
     cases
 }
 

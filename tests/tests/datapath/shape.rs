@@ -2,16 +2,17 @@
 
 use kplb_common::{
     net::{TCP, UDP},
-    verdict::{DropReason, PassReason, Verdict},
+    verdict::{DropReason, PassReason, ResetReason, Verdict},
 };
 use kplb_tests::{
-    frames::{ACK, Frame, SYN},
+    frames::{ACK, Frame, RST, SYN},
     testbed::Hook,
 };
 
 use crate::{
     case::Case,
     scene::{CLIENT_MAC, Family, Flow, KEPT_PORT, Kind, NODE_MAC},
+    traffic::{BACKEND_ISN, reset_of},
 };
 
 /// All of them.
@@ -40,7 +41,6 @@ fn ethernet(family: Family) -> Vec<Case> {
     let not_ip = Verdict::Pass(PassReason::NotIp);
     let mut cases = vec![
         Case { verdict: not_ip, ..Case::new("ARP", Hook::Xdp, &syn.clone().with(|f| f.ethertype = Some(0x0806))) },
-        Case { verdict: not_ip, ..Case::new("VLAN", Hook::Xdp, &syn.clone().with(|f| f.ethertype = Some(0x8100))) },
         Case { verdict: not_ip, ..Case::new("ARP, TC", Hook::Tc, &syn.clone().with(|f| f.ethertype = Some(0x0806))) },
     ];
     let others = [
@@ -122,7 +122,7 @@ fn cut(family: Family) -> Vec<Case> {
 
 /// Packets that contradict themselves: dropped if to a VIP, and passed if not.
 fn unsound(family: Family) -> Vec<Case> {
-    use DropReason::{ExtensionHeader, Fragment, IpOptions, Malformed};
+    use DropReason::{ExtensionHeader, IpOptions, Malformed};
 
     let (syn, datagram) = (remote(family, TCP).client_sends(SYN), remote(family, UDP).client_sends(0));
     let header = family.l4_offset() as u16 - 14;
@@ -155,41 +155,49 @@ fn unsound(family: Family) -> Vec<Case> {
         ),
     ];
     if family == Family::V4 {
-        let options = |n: usize| syn.clone().with_ip(|ip| ip.options = vec![1; n]);
+        let options = |options: &[u8]| {
+            let mut options = options.to_vec();
+            options.resize(options.len().next_multiple_of(4), 0);
+            syn.clone().with_ip(|ip| ip.options = options)
+        };
         table.extend([
             ("version 6 in IPv4", syn.clone().with_ip(|ip| ip.first_byte = Some(0x65)), Malformed),
             ("version 0", syn.clone().with_ip(|ip| ip.first_byte = Some(0x05)), Malformed),
             ("IHL of 4", syn.clone().with_ip(|ip| ip.first_byte = Some(0x44)), Malformed),
             ("IHL of 0", syn.clone().with_ip(|ip| ip.first_byte = Some(0x40)), Malformed),
-            ("IHL of 6, options", options(4), IpOptions),
-            ("IHL of 15, options", options(40), IpOptions),
-            ("IHL beyond the frame", syn.clone().with_ip(|ip| ip.first_byte = Some(0x4f)), IpOptions),
+            ("IHL beyond the packet", syn.clone().with_ip(|ip| ip.first_byte = Some(0x4f)), Malformed),
+            ("a loose source route", options(&[131, 7, 4, 198, 18, 0, 12]), IpOptions),
+            ("a strict source route behind fillers", options(&[1, 1, 1, 137, 7, 4, 198, 18, 0, 12]), IpOptions),
+            ("a source route behind a time stamp", options(&[68, 8, 5, 0, 0, 0, 0, 0, 131, 3, 4]), IpOptions),
+            ("an option of no length", options(&[148, 0, 0, 0]), Malformed),
+            ("an option of one byte with a length", options(&[148, 1, 0, 0]), Malformed),
+            ("an option beyond the header", options(&[148, 5, 0, 0]), Malformed),
+            ("an option longer than all can be", options(&[148, 255, 0, 0]), Malformed),
+            ("an option cut off", options(&[1, 1, 1, 148]), Malformed),
             ("IP length within its header", syn.clone().with_ip(|ip| ip.length = Some(header - 1)), Malformed),
             ("IP length of 0", syn.clone().with_ip(|ip| ip.length = Some(0)), Malformed),
-            ("first fragment", syn.clone().with_ip(|ip| ip.fragment = 0x2000), Fragment),
-            ("last fragment", syn.clone().with_ip(|ip| ip.fragment = 0x0001), Fragment),
-            ("fragment at the end", syn.clone().with_ip(|ip| ip.fragment = 0x1fff), Fragment),
-            ("fragment of UDP", datagram.clone().with_ip(|ip| ip.fragment = 0x2000), Fragment),
         ]);
     } else {
         table.extend([
             ("version 4 in IPv6", syn.clone().with_ip(|ip| ip.first_byte = Some(0x40)), Malformed),
             ("version 7", syn.clone().with_ip(|ip| ip.first_byte = Some(0x70)), Malformed),
-            ("fragment of TCP", extended(&syn, 44, 6), Fragment),
-            ("fragment of UDP", extended(&datagram, 44, 17), Fragment),
+            ("a header beyond the packet", extended(&syn, &[(60, 1)]).with_ip(|ip| ip.length = Some(12)), Malformed),
+            ("TCP cut off behind a header", extended(&syn, &[(0, 0)]).with_ip(|ip| ip.length = Some(27)), Malformed),
+            ("six headers", extended(&syn, &[(0, 0), (60, 0), (43, 0), (60, 0), (60, 0), (60, 0)]), ExtensionHeader),
+            ("a header that is too long", extended(&syn, &[(60, 30)]), ExtensionHeader),
+            ("headers that are too long together", extended(&syn, &[(0, 9), (60, 9)]), ExtensionHeader),
+            ("two fragment headers", extended(&syn, &[(44, 0), (44, 0)]), ExtensionHeader),
+            (
+                "a routing header with a hop to go",
+                extended(&syn, &[(43, 0)]).with_ip(|ip| ip.options[3] = 1),
+                ExtensionHeader,
+            ),
         ]);
         table.extend(
-            [
-                ("hop-by-hop options", 0),
-                ("routing header", 43),
-                ("authentication header", 51),
-                ("destination options", 60),
-                ("mobility header", 135),
-                ("HIP header", 139),
-                ("shim6 header", 140),
-            ]
-            .map(|(name, number)| (name, extended(&syn, number, 6), ExtensionHeader)),
+            [("authentication header", 51), ("mobility header", 135), ("HIP header", 139), ("shim6 header", 140)]
+                .map(|(name, number)| (name, extended(&syn, &[(number, 0)]), ExtensionHeader)),
         );
+        table.push(("an authentication header behind others", extended(&syn, &[(0, 0), (51, 0)]), ExtensionHeader));
     }
     let mut cases = Vec::new();
     for (name, frame, reason) in table {
@@ -200,11 +208,14 @@ fn unsound(family: Family) -> Vec<Case> {
         cases.push(Case::new(format!("{name}, TC"), Hook::Tc, &frame));
     }
     if family == Family::V6 {
-        cases.push(Case::new("fragment of ICMPv6", Hook::Xdp, &extended(&syn, 44, 58)));
-        let mut cut = extended(&syn, 44, 6).build();
-        cut.truncate(54);
-        let verdict = Verdict::Drop(Malformed);
-        cases.push(Case { verdict, ..Case::of_bytes("fragment header cut off", Hook::Xdp, cut) });
+        for number in [0, 43, 44, 60] {
+            let mut cut = extended(&syn, &[(number, 0)]).build();
+            cut.truncate(61);
+            let verdict = Verdict::Drop(Malformed);
+            cases.push(Case { verdict, ..Case::of_bytes(format!("header {number} cut off"), Hook::Xdp, cut) });
+            let esp = extended(&syn, &[(number, 0)]).with_ip(|ip| ip.options[0] = 50);
+            cases.push(Case::new(format!("ESP behind header {number}"), Hook::Xdp, &esp));
+        }
     } else {
         let icmp = syn.with_ip(|ip| (ip.options, ip.protocol) = (vec![1; 4], Some(1)));
         cases.push(Case::new("ICMP with options to the VIP", Hook::Xdp, &icmp));
@@ -212,9 +223,17 @@ fn unsound(family: Family) -> Vec<Case> {
     cases
 }
 
-/// With an IPv6 extension header of eight bytes.
-fn extended(frame: &Frame, number: u8, next: u8) -> Frame {
-    frame.clone().with_ip(|ip| (ip.protocol, ip.options) = (Some(number), vec![next, 0, 0, 0, 0, 0, 0, 0]))
+/// With these IPv6 extension headers: number, and length in units of eight bytes without the first.
+fn extended(frame: &Frame, headers: &[(u8, u8)]) -> Frame {
+    let mut next = frame.transport.protocol();
+    let mut chain = Vec::new();
+    for &(number, length) in headers.iter().rev() {
+        let mut header = vec![0; 8 + usize::from(length) * 8];
+        header[..2].copy_from_slice(&[next, length]);
+        chain.splice(0..0, header);
+        next = number;
+    }
+    frame.clone().with_ip(|ip| (ip.protocol, ip.options) = (Some(next), chain))
 }
 
 /// Packets that look odd and are sent on, with all of what is odd about them.
@@ -242,6 +261,38 @@ fn odd_but_sound(family: Family) -> Vec<Case> {
     if family == Family::V4 {
         cases.push(forward("may be fragmented", syn.clone().with_ip(|ip| ip.fragment = 0)));
         cases.push(forward("the reserved bit", syn.clone().with_ip(|ip| ip.fragment = 0x8000)));
+        let options: [(&str, &[u8]); 6] = [
+            ("a filler", &[1]),
+            ("forty fillers", &[1; 40]),
+            ("an end of options, and what is none", &[0, 131, 7, 4]),
+            ("a router alert", &[148, 4, 0, 0]),
+            ("a time stamp", &[68, 12, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            ("a record of the route", &[1, 7, 39, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ];
+        for (name, options) in options {
+            let length = if options.len() > 20 { 40 } else { options.len().next_multiple_of(4) };
+            let with_options = |frame: &Frame| {
+                frame.clone().with_ip(|ip| {
+                    ip.options = options.to_vec();
+                    ip.options.resize(length, 0);
+                })
+            };
+            cases.extend(odd_headers(family, name, with_options));
+        }
+    } else {
+        let chains: [(&str, &[(u8, u8)]); 8] = [
+            ("hop-by-hop options", &[(0, 0)]),
+            ("long destination options", &[(60, 4)]),
+            ("a routing header that has been used", &[(43, 2)]),
+            ("a fragment header of a whole datagram", &[(44, 0)]),
+            ("all headers that there may be", &[(0, 0), (60, 0), (43, 0), (44, 0), (60, 0)]),
+            ("headers as long as is looked at", &[(0, 9), (60, 6)]),
+            ("two of a kind", &[(60, 0), (60, 1)]),
+            ("hop-by-hop options in the wrong place", &[(60, 0), (0, 0)]),
+        ];
+        for (name, chain) in chains {
+            cases.extend(odd_headers(family, name, |frame| extended(frame, chain)));
+        }
     }
     // More than a page: the program sees the first part only.
     for length in [1446, 3000, 5001, 9000] {
@@ -250,5 +301,27 @@ fn odd_but_sound(family: Family) -> Vec<Case> {
         let cut = frame.clone().with_ip(|ip| ip.length = Some(length as u16 + 41));
         cases.push(Case::drop(format!("{length} bytes of data, one missing"), &cut, DropReason::Malformed));
     }
+    cases
+}
+
+/// Packets of every kind with odd headers.
+fn odd_headers(family: Family, name: &str, with_headers: impl Fn(&Frame) -> Frame) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (protocol_name, protocol) in [("TCP", TCP), ("UDP", UDP)] {
+        for (place, kind) in [("remote", Kind::Remote), ("local", Kind::Local)] {
+            let flow = Flow::new(family, protocol, kind);
+            let name = |what: &str| format!("{what} with {name}, {protocol_name}, {place}");
+            let (data, reply_data) = (with_headers(&flow.data()), with_headers(&flow.reply_data()));
+            cases.extend([
+                Case::forward(name("a first packet"), &flow, &with_headers(&flow.client_sends(SYN))).opens(),
+                Case::forward(name("data"), &flow, &data).after(flow.established()),
+                Case::reply(name("reply data"), &flow, &reply_data).after(flow.established()),
+            ]);
+        }
+    }
+    let data = with_headers(&remote(family, TCP).data());
+    let mut answer = reset_of(&data, BACKEND_ISN.wrapping_add(1), 0, RST);
+    answer.padding = data.build()[family.l4_offset() + 20..].to_vec();
+    cases.push(Case::reset(format!("data of no flow with {name}"), &data, ResetReason::UnknownFlow, &answer));
     cases
 }

@@ -79,9 +79,10 @@ fn fence(family: Family) -> Step {
 
 /// What becomes of a frame that is not about a fenced VIP.
 fn plain(hook: Hook, frame: &[u8]) -> Verdict {
-    let is_ip = [[8, 0], [0x86, 0xdd]].contains(&[frame[12], frame[13]]);
+    // A tag makes it one of another VLAN.
+    let may_be_ours = [[8, 0], [0x86, 0xdd], [0x81, 0]].contains(&[frame[12], frame[13]]);
     let is_looked_into = hook == Hook::Tc || frame[..6] == NODE_MAC;
-    Verdict::Pass(if is_looked_into && !is_ip { PassReason::NotIp } else { PassReason::NotOurs })
+    Verdict::Pass(if is_looked_into && !may_be_ours { PassReason::NotIp } else { PassReason::NotOurs })
 }
 
 fn case(name: String, hook: Hook, frame: &[u8], verdict: Verdict) -> Case {
