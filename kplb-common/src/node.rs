@@ -1,5 +1,7 @@
 //! What the programs must know of the node they run on.
 
+use core::fmt;
+
 use crate::{
     hash,
     net::{Ip4, Ip6, Mac},
@@ -46,6 +48,11 @@ impl Vlan {
     /// That of frames without a tag.
     pub const NONE: Self = Self([0; MAX_TAGS]);
 
+    /// Its tags' identifiers, outermost first.
+    pub fn identifiers(self) -> impl Iterator<Item = u16> {
+        self.0.into_iter().take_while(|identifier| *identifier != 0)
+    }
+
     /// Whether its frames have no tag.
     #[inline(always)]
     pub const fn is_none(self) -> bool {
@@ -80,6 +87,15 @@ impl Node {
         // A place in the range as a fraction of 2^32: the multiplication instead of a modulo.
         let offset = (u64::from(hash::nth(hash, probe)) * u64::from(n_ports)) >> 32;
         self.nat_port_first.wrapping_add(offset as u16)
+    }
+}
+
+/// The identifiers with a point between: `42`, `100.42`.
+impl fmt::Display for Vlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [outer, inner] = self.0;
+        write!(f, "{outer}")?;
+        if inner == 0 { Ok(()) } else { write!(f, ".{inner}") }
     }
 }
 

@@ -1,6 +1,6 @@
-//! What any XDP program costs: the floors that benchmarks hold kplb's programs against.
+//! What any XDP program costs: the floors that benchmarks hold kplb's programs against; and what tests need of the kernel.
 //!
-//! Invariant: nothing here is part of what kplb loads in service; `cargo xtask bench datapath` alone loads this object.
+//! Invariant: nothing here is part of what kplb loads in service; benchmarks and tests alone load this object.
 
 #![no_std]
 #![no_main]
@@ -8,10 +8,11 @@
 use core::ptr;
 
 use aya_ebpf::{
-    bindings::xdp_action,
-    macros::{map, xdp},
+    bindings::{TC_ACT_UNSPEC, xdp_action},
+    helpers::generated::bpf_skb_vlan_push,
+    macros::{classifier, map, xdp},
     maps::{Array, ProgramArray},
-    programs::XdpContext,
+    programs::{TcContext, XdpContext},
 };
 
 /// Bytes of a frame that [`floor_restore`] can put back.
@@ -106,6 +107,14 @@ fn restore(ctx: &XdpContext) -> Option<()> {
     // SAFETY: within the packet by the check of `at`.
     unsafe { *number = u16::from_be(*number).wrapping_add(variant as u16).to_be() };
     Some(())
+}
+
+/// Gives a packet the tag of VLAN 42 in the way in which the kernel's own VLAN interfaces do: apart from its bytes.
+#[classifier]
+fn floor_tag(ctx: TcContext) -> i32 {
+    // SAFETY: the context is the one this program was called with.
+    unsafe { bpf_skb_vlan_push(ctx.skb.skb, 0x8100_u16.to_be(), 42) };
+    TC_ACT_UNSPEC
 }
 
 #[cfg(not(test))]

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use nix::{
     errno::Errno,
     ifaddrs::getifaddrs,
-    libc,
+    libc, setsockopt_impl, sockopt_impl,
     sys::{
         socket::{
             AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recvmsg,
@@ -47,6 +47,15 @@ pub struct Frame {
     pub bytes: Vec<u8>,
 }
 
+sockopt_impl!(
+    /// To be told what the kernel keeps apart from a frame's bytes.
+    AuxiliaryData,
+    SetOnly,
+    libc::SOL_PACKET,
+    libc::PACKET_AUXDATA,
+    bool
+);
+
 /// A socket that sees and sends whole frames.
 #[derive(Debug)]
 pub struct PacketSocket {
@@ -69,6 +78,7 @@ impl PacketSocket {
         let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)
             .context("open a packet socket")?;
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true).context("ask for timestamps")?;
+        setsockopt(&socket, AuxiliaryData, &true).context("ask for VLAN tags")?;
         bind(socket.as_raw_fd(), &address).context("bind a packet socket")?;
         Ok(Self { socket, interface: address })
     }
@@ -86,7 +96,7 @@ impl PacketSocket {
         setsockopt(&self.socket, sockopt::ReceiveTimeout, &TimeVal::new(micros / 1_000_000, micros % 1_000_000))?;
         let mut bytes = vec![0; MAX_FRAME];
         let mut slices = [IoSliceMut::new(&mut bytes)];
-        let mut control = nix::cmsg_space!(TimeSpec);
+        let mut control = nix::cmsg_space!(TimeSpec, [u8; AUXILIARY_DATA]);
         let received = recvmsg::<LinkAddr>(self.socket.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::empty());
         let message = match received {
             Ok(message) => message,
@@ -95,14 +105,20 @@ impl PacketSocket {
             Err(error) => return Err(io::Error::from(error)).context("receive a frame"),
         };
         let (now, today) = (Instant::now(), SystemTime::now());
-        let stamps = message.cmsgs()?.filter_map(|control| match control {
-            ControlMessageOwned::ScmTimestampns(time) => Some(Duration::from(time)),
-            _ => None,
-        });
-        let time = stamps.last().map_or(today, |since| SystemTime::UNIX_EPOCH + since);
+        let (mut time, mut tag) = (today, None);
+        for control in message.cmsgs()? {
+            match control {
+                ControlMessageOwned::ScmTimestampns(since) => time = SystemTime::UNIX_EPOCH + Duration::from(since),
+                ControlMessageOwned::Unknown(unknown) if is_auxiliary_data(&unknown.cmsg_header) => {
+                    tag = outermost_tag(&unknown.data_bytes);
+                }
+                _ => {}
+            }
+        }
         let is_sent = message.address.is_some_and(|address| address.pkttype() == libc::PACKET_OUTGOING);
         let n = message.bytes;
         bytes.truncate(n);
+        bytes.splice(12..12, tag.into_iter().flatten());
         Ok(Some(Frame {
             at: now.checked_sub(today.duration_since(time).unwrap_or_default()).unwrap_or(now),
             time,
@@ -110,4 +126,22 @@ impl PacketSocket {
             bytes,
         }))
     }
+}
+
+/// Bytes of `struct tpacket_auxdata` of `include/uapi/linux/if_packet.h`.
+const AUXILIARY_DATA: usize = 20;
+
+fn is_auxiliary_data(header: &libc::cmsghdr) -> bool {
+    (header.cmsg_level, header.cmsg_type) == (libc::SOL_PACKET, libc::PACKET_AUXDATA)
+}
+
+/// The VLAN tag that the kernel keeps apart from the frame's bytes.
+fn outermost_tag(data: &[u8]) -> Option<[u8; 4]> {
+    let word = |at: usize| Some(u16::from_ne_bytes(data.get(at..at + 2)?.try_into().ok()?));
+    let status = u32::from_ne_bytes(data.get(..4)?.try_into().ok()?);
+    if status & libc::TP_STATUS_VLAN_VALID == 0 {
+        return None;
+    }
+    let ([a, b], [c, d]) = (word(18)?.to_be_bytes(), word(16)?.to_be_bytes());
+    Some([a, b, c, d])
 }

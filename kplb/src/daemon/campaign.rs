@@ -54,15 +54,15 @@ impl Campaign {
         let vips = options.config.vips();
         let settings = settings(vrrp, &vips, surroundings)?;
         let addresses = settings.iter().map(|settings| settings.address).collect();
-        let mac = surroundings.survey().mac;
+        let (mac, link) = (surroundings.survey().mac, surroundings.link());
         let hooks = vrrp.notify.as_ref().map(|notify| Hooks::new(notify, &options.interface)).transpose()?;
         let election = Election::start(
             settings,
             Equipment {
-                interface: options.interface.clone(),
-                index: surroundings.link().index,
+                interface: link.name.clone(),
+                index: link.index,
                 mac,
-                announcer: Announcer::open(&options.interface)?,
+                announcer: Announcer::open(&link.name)?,
                 leases,
             },
         )?;
@@ -128,7 +128,7 @@ impl Campaign {
     pub(super) fn judge(&mut self, surroundings: &Surroundings, program: u32) {
         let link = surroundings.link();
         self.set_fault(None, Fault::LinkDown, !link.is_up || !link.has_carrier);
-        self.set_fault(None, Fault::DataPathDown, !runs(link, program));
+        self.set_fault(None, Fault::DataPathDown, !runs(surroundings.device(), program));
         if let Some(mac) = link.mac
             && mac != self.mac
         {

@@ -51,15 +51,19 @@ async fn remove_vips(interface: &str, vips: &[IpAddr]) -> Result<Vec<String>> {
         return Ok(removed);
     }
     let netlink = Netlink::connect()?;
+    let links = netlink.links().await?;
     // The interface may be gone, and its addresses with it.
-    let Some(link) = netlink.links().await?.into_iter().find(|link| link.name == interface) else { return Ok(removed) };
+    let Some(device) = links.iter().find(|link| link.name == interface) else { return Ok(removed) };
     let mut results = Vec::new();
-    for vip in vips {
-        results.push(netlink.remove_vip(link.index, *vip).await.map(|change| {
-            if change == Change::Done {
-                removed.push(format!("the VIP {vip}"));
-            }
-        }));
+    // The record does not say in which VLAN they were.
+    for link in links.iter().filter(|link| link.is_on(&links, device.index)) {
+        for vip in vips {
+            results.push(netlink.remove_vip(link.index, *vip).await.map(|change| {
+                if change == Change::Done {
+                    removed.push(format!("the VIP {vip}"));
+                }
+            }));
+        }
     }
     first_error(results)?;
     Ok(removed)

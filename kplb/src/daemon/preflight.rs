@@ -3,10 +3,12 @@
 use std::{fs, ops::RangeInclusive, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use kplb_common::node::Vlan;
 use tokio::time::{Instant, sleep};
 
 use crate::netlink::{
     client::Netlink,
+    features,
     message::{Link, XdpProgram},
 };
 
@@ -25,6 +27,46 @@ pub(super) async fn interface(netlink: &Netlink, name: &str) -> Result<Link> {
     ensure!(link.mac.is_some(), "{name} is not an Ethernet interface");
     ensure!(link.is_up, "{name} is down; set it up with `ip link set dev {name} up`");
     Ok(link.clone())
+}
+
+/// Finds the interface that has the node's addresses in a VLAN of `device`, which may be none: then it is the device itself.
+pub(super) async fn vlan_interface(netlink: &Netlink, device: &Link, vlan: Vlan) -> Result<Link> {
+    if vlan.is_none() {
+        return Ok(device.clone());
+    }
+    let links = netlink.links().await?;
+    let link = Link::of_vlan(&links, device.index, vlan).with_context(|| no_vlan_interface(&device.name, vlan))?;
+    ensure!(link.is_up, "{} is down; set it up with `ip link set dev {0} up`", link.name);
+    let stripping = features::active(&device.name).await?;
+    if let Some(feature) = TAG_STRIPPING.into_iter().find(|feature| stripping.contains(*feature)) {
+        bail!(
+            "{0} takes VLAN tags off before an XDP program sees them ({feature}), so that the program cannot tell one \
+             VLAN from another; make it leave them with `ethtool -K {0} {feature} off`",
+            device.name
+        );
+    }
+    Ok(link.clone())
+}
+
+/// Features of an interface that keep a VLAN tag from an XDP program (`net/ethtool/common.c` in the kernel).
+const TAG_STRIPPING: [&str; 2] = ["rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"];
+
+fn no_vlan_interface(device: &str, vlan: Vlan) -> String {
+    let mut lower = device.to_owned();
+    let commands: Vec<String> = vlan
+        .identifiers()
+        .map(|identifier| {
+            let name = format!("{lower}.{identifier}");
+            let command = format!("ip link add link {lower} name {name} type vlan id {identifier}");
+            lower = name;
+            command
+        })
+        .collect();
+    format!(
+        "{device} has no interface for VLAN {vlan}, which table [node] of the configuration names; add one, and give it this \
+         node's address, as with `{}`",
+        commands.join("` and `")
+    )
 }
 
 /// Makes sure that the interface has no XDP program.
@@ -109,6 +151,17 @@ mod tests {
         assert!(overlap(&(10..=40), &(20..=30)));
         assert!(!overlap(&(10..=19), &(20..=30)));
         assert!(!overlap(&(31..=40), &(20..=30)));
+    }
+
+    #[test]
+    fn says_how_to_add_what_is_missing() {
+        let text = no_vlan_interface("eth0", Vlan([42, 0]));
+        assert!(text.starts_with("eth0 has no interface for VLAN 42, "), "{text}");
+        assert!(text.ends_with("`ip link add link eth0 name eth0.42 type vlan id 42`"), "{text}");
+        let text = no_vlan_interface("eth0", Vlan([100, 42]));
+        assert!(text.starts_with("eth0 has no interface for VLAN 100.42, "), "{text}");
+        assert!(text.contains("`ip link add link eth0 name eth0.100 type vlan id 100`"), "{text}");
+        assert!(text.ends_with("`ip link add link eth0.100 name eth0.100.42 type vlan id 42`"), "{text}");
     }
 
     #[test]

@@ -22,8 +22,8 @@ pub(super) enum Occasion {
 /// Asks the segment who has the VIPs, off this thread, and says who answers. Once this node is master, that is a host
 /// that was given the address by mistake, or a master that is dead for the others and still on the wire. Nobody waits
 /// for it: an election must not be held up by a host that should not be there. Must be called on a tokio runtime.
-pub(super) fn other_owners(occasion: Occasion, interface: &str, surroundings: &Surroundings, vips: &[IpAddr]) {
-    let (interface, own, vips) = (interface.to_owned(), surroundings.survey().mac, vips.to_vec());
+pub(super) fn other_owners(occasion: Occasion, surroundings: &Surroundings, vips: &[IpAddr]) {
+    let (interface, own, vips) = (surroundings.link().name.clone(), surroundings.survey().mac, vips.to_vec());
     tokio::task::spawn_blocking(move || match probe::other_owners(&interface, own, &vips, PATIENCE) {
         Ok(owners) => owners.iter().for_each(|Owner { vip, mac }| match occasion {
             Occasion::Start => info!("the VIP {vip} is at {mac}"),

@@ -69,6 +69,7 @@ pub(super) fn report(sources: &Sources<'_>) -> Status {
             mac: survey.mac.to_string(),
             ipv4: survey.ipv4,
             ipv6: survey.ipv6,
+            vlan: (!config.node.vlan.is_none()).then(|| config.node.vlan.to_string()),
             nat_port_first: *config.node.nat_ports.start(),
             nat_port_last: *config.node.nat_ports.end(),
         },

@@ -320,7 +320,7 @@ impl Agent<'_> {
             (Duty::Announce, Claim::Alone(herald)) => herald.announce(self.surroundings.survey().mac, self.vips.held()),
             (Duty::Notice(notice), Claim::Elected(campaign)) => match campaign.take(notice) {
                 Some(Move::Hold(vips)) => {
-                    probe::other_owners(Occasion::Claim, &self.options.interface, self.surroundings, &vips);
+                    probe::other_owners(Occasion::Claim, self.surroundings, &vips);
                     self.vips.hold(vips, self.lock).await
                 }
                 Some(Move::Release(vips)) => self.vips.release(&vips, self.lock).await,

@@ -59,25 +59,26 @@ pub(super) async fn start<'a>(
 ) -> Result<Agent<'a>> {
     let Options { interface, config, .. } = options;
     preflight::nat_ports(&config.node.nat_ports)?;
-    let link = preflight::interface(&netlink, interface).await?;
+    let device = preflight::interface(&netlink, interface).await?;
     let unreadable = Unreadable::Assume(&config.vips());
     let leftovers = leftovers::remove(lock, interface, &options.pin_root, unreadable).await?;
     if !leftovers.is_empty() {
         warn!("an earlier agent was killed; removed {}", leftovers.join(", "));
     }
-    preflight::no_xdp(&netlink, &link).await?;
+    preflight::no_xdp(&netlink, &device).await?;
+    let link = preflight::vlan_interface(&netlink, &device, config.node.vlan).await?;
     let vip_addresses: BTreeSet<IpAddr> = config.services.iter().map(|service| service.vip.ip()).collect();
 
-    let mut watch = Watch::subscribe(link.index)?;
-    let surroundings =
-        added.surroundings.insert(resolve(options, netlink.clone(), link.clone(), &vip_addresses).await?);
+    let mut watch = Watch::subscribe([device.index, link.index])?;
+    let surroundings = resolve(options, netlink.clone(), device.clone(), link.clone(), &vip_addresses).await?;
+    let surroundings = added.surroundings.insert(surroundings);
     settle(options, surroundings, &mut watch).await?;
     surroundings.warn_of_gaps();
     // They are on their way while the programs are loaded.
     let backends = Backends::start(config, lock)?;
 
     bpffs::ensure(&options.pin_root)?;
-    let dataplane = added.dataplane.insert(load(options, &link)?);
+    let dataplane = added.dataplane.insert(load(options, &device)?);
     let mut rings = Rings::default();
     let conditions = backends.conditions(Instant::now());
     let desired = model::desired(config, &surroundings.survey().facts(), &conditions, &mut rings)?;
@@ -92,7 +93,7 @@ pub(super) async fn start<'a>(
     let claim = match &config.vrrp {
         // Not yet started: nobody must be told that the VIPs are here before there is something behind them.
         Some(vrrp) => Claim::Elected(Box::new(Campaign::prepare(options, vrrp, surroundings, dataplane.leases()?)?)),
-        None => Claim::Alone(Box::new(Herald::new(Announcer::open(interface)?))),
+        None => Claim::Alone(Box::new(Herald::new(Announcer::open(&link.name)?))),
     };
     let mut agent = Agent {
         options,
@@ -109,7 +110,7 @@ pub(super) async fn start<'a>(
         lock,
         backends,
         reports,
-        resetter: Arc::new(Resetter::open(interface)?),
+        resetter: Arc::new(Resetter::open(&link.name)?),
         watch,
         server: Server::listen(&lock.fresh_socket()?)?,
     };
@@ -123,7 +124,7 @@ pub(super) async fn start<'a>(
             // Whoever has put them there: it is not this node's turn yet.
             let vips: Vec<IpAddr> = vip_addresses.into_iter().collect();
             agent.vips.release(&vips, lock).await?;
-            probe::other_owners(Occasion::Start, interface, agent.surroundings, &vips);
+            probe::other_owners(Occasion::Start, agent.surroundings, &vips);
             agent.surroundings.refresh_link().await?;
             campaign.judge(agent.surroundings, agent.attached.program);
             campaign.election().begin();
@@ -155,10 +156,16 @@ impl Agent<'_> {
     }
 }
 
-async fn resolve(options: &Options, netlink: Netlink, link: Link, vips: &BTreeSet<IpAddr>) -> Result<Surroundings> {
+async fn resolve(
+    options: &Options,
+    netlink: Netlink,
+    device: Link,
+    link: Link,
+    vips: &BTreeSet<IpAddr>,
+) -> Result<Surroundings> {
     let services = options.config.services.iter();
     let backends = services.flat_map(|service| &service.backends).map(|backend| backend.address.ip()).collect();
-    Surroundings::read(netlink, link, backends, vips.clone()).await
+    Surroundings::read(netlink, device, link, backends, vips.clone()).await
 }
 
 /// Waits until the node can serve the configuration and every next hop has answered, or for as long as that is worth.
@@ -180,11 +187,11 @@ async fn settle(options: &Options, surroundings: &mut Surroundings, watch: &mut 
     }
 }
 
-fn load(options: &Options, link: &Link) -> Result<Dataplane> {
+fn load(options: &Options, device: &Link) -> Result<Dataplane> {
     let flows = &options.config.flows;
     Dataplane::load(LoadOptions {
         interface: &options.interface,
-        interface_index: link.index,
+        interface_index: device.index,
         mode: options.mode,
         pin_directory: &dataplane::pin_directory(&options.pin_root, &options.interface),
         flows: FlowTableSizes { max_flows: flows.max, max_half_open: flows.max_half_open },

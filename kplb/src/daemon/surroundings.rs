@@ -19,6 +19,8 @@ use crate::netlink::{
 /// What the agent knows of the node.
 pub(super) struct Surroundings {
     netlink: Netlink,
+    /// The interface that the programs are on: that of the snapshot, or the one that carries its VLAN's frames.
+    device: Link,
     snapshot: Snapshot,
     known: KnownNeighbours,
     /// Next hops whose entries this agent made the kernel look after.
@@ -34,9 +36,10 @@ pub(super) struct Surroundings {
 pub(super) struct InterfaceGone;
 
 impl Surroundings {
-    /// Reads the node for the first time.
+    /// Reads the node for the first time: the programs are to be on `device`, and `link` has the addresses.
     pub(super) async fn read(
         netlink: Netlink,
+        device: Link,
         link: Link,
         backends: BTreeSet<IpAddr>,
         vips: BTreeSet<IpAddr>,
@@ -45,7 +48,8 @@ impl Surroundings {
         let snapshot = Snapshot { link, addresses: Vec::new(), routes: BTreeMap::new(), neighbours: Vec::new() };
         let survey = Survey { mac, ipv4: None, ipv6: None, local: BTreeSet::new(), reach: BTreeMap::new() };
         let known = KnownNeighbours::default();
-        let mut surroundings = Self { netlink, snapshot, known, managed: BTreeSet::new(), backends, vips, survey };
+        let mut surroundings =
+            Self { netlink, device, snapshot, known, managed: BTreeSet::new(), backends, vips, survey };
         surroundings.refresh(Changes::everything()).await?;
         Ok(surroundings)
     }
@@ -57,7 +61,7 @@ impl Surroundings {
     pub(super) async fn refresh(&mut self, changes: Changes) -> Result<()> {
         let index = self.snapshot.link.index;
         if changes.topology {
-            self.snapshot.link = self.netlink.link(index).await?.ok_or(InterfaceGone)?;
+            self.refresh_link().await?;
             self.snapshot.addresses = self.netlink.addresses().await?;
             for backend in &self.backends {
                 self.snapshot.routes.insert(*backend, self.netlink.route(*backend).await?);
@@ -73,11 +77,12 @@ impl Surroundings {
         Ok(())
     }
 
-    /// Reads the interface again: of programs that come and go by BPF links the kernel tells nobody.
+    /// Reads the interfaces again: of programs that come and go by BPF links the kernel tells nobody.
     ///
     /// # Errors
     /// [`InterfaceGone`], or that the kernel could not be asked.
     pub(super) async fn refresh_link(&mut self) -> Result<()> {
+        self.device = self.netlink.link(self.device.index).await?.ok_or(InterfaceGone)?;
         self.snapshot.link = self.netlink.link(self.snapshot.link.index).await?.ok_or(InterfaceGone)?;
         Ok(())
     }
@@ -105,7 +110,7 @@ impl Surroundings {
     /// Waits until the kernel has taken the XDP program off: it does so some time after the last pin is gone, and
     /// "detached" should mean just that.
     pub(super) async fn wait_for_detach(&self) -> Result<()> {
-        let Some(link) = self.netlink.link(self.snapshot.link.index).await? else { return Ok(()) };
+        let Some(link) = self.netlink.link(self.device.index).await? else { return Ok(()) };
         if let Some(program) = preflight::without_xdp(&self.netlink, &link).await? {
             warn!("{} still has an XDP program ({} mode, id {:?})", link.name, program.mode, program.ids);
         }
@@ -153,6 +158,12 @@ impl Surroundings {
         &self.survey
     }
 
+    /// The interface that the programs are on.
+    pub(super) const fn device(&self) -> &Link {
+        &self.device
+    }
+
+    /// The interface that has the addresses: that of the VLAN, if the node is in one.
     pub(super) const fn link(&self) -> &Link {
         &self.snapshot.link
     }

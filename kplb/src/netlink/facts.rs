@@ -226,7 +226,15 @@ mod tests {
 
     fn snapshot(addresses: &[InterfaceAddress], routes: &[(&str, Route)], neighbours: &[Neighbour]) -> Snapshot {
         Snapshot {
-            link: Link { index: ETH0, name: "eth0".into(), mac: Some(MAC), is_up: true, has_carrier: true, xdp: None },
+            link: Link {
+                index: ETH0,
+                name: "eth0".into(),
+                mac: Some(MAC),
+                is_up: true,
+                has_carrier: true,
+                xdp: None,
+                vlan: None,
+            },
             addresses: addresses.to_vec(),
             routes: routes.iter().map(|(backend, route)| (ip(backend), *route)).collect(),
             neighbours: neighbours.to_vec(),

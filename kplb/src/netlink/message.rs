@@ -2,11 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use kplb_common::net::Mac;
+use kplb_common::{
+    net::Mac,
+    node::{MAX_TAGS, Vlan},
+};
 use rtnetlink::packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
-    link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
+    link::{InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourMessage, NeighbourState},
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia},
 };
@@ -26,6 +29,17 @@ pub struct Link {
     pub has_carrier: bool,
     /// The XDP program on it.
     pub xdp: Option<XdpProgram>,
+    /// If it is the interface of a VLAN on another one.
+    pub vlan: Option<VlanLink>,
+}
+
+/// What makes an interface that of a VLAN.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct VlanLink {
+    /// Index of the interface that carries its frames.
+    pub lower: u32,
+    /// The VLAN's identifier.
+    pub identifier: u16,
 }
 
 /// An XDP program that is attached to an interface.
@@ -113,7 +127,9 @@ impl Link {
             is_up: message.header.flags.contains(LinkFlags::Up),
             has_carrier: message.header.flags.contains(LinkFlags::LowerUp),
             xdp: None,
+            vlan: None,
         };
+        let (mut lower, mut identifier) = (None, None);
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
@@ -121,11 +137,50 @@ impl Link {
                     link.mac = mac(address);
                 }
                 LinkAttribute::Xdp(xdp) => link.xdp = XdpProgram::decode(xdp),
+                LinkAttribute::Link(index) => lower = Some(*index),
+                LinkAttribute::LinkInfo(infos) => identifier = infos.iter().find_map(vlan_identifier),
                 _ => {}
             }
         }
+        link.vlan = lower.zip(identifier).map(|(lower, identifier)| VlanLink { lower, identifier });
         link
     }
+
+    /// The interface of a VLAN on the one with this index: of its innermost tag, on that of the outer one.
+    pub fn of_vlan(links: &[Self], lower: u32, vlan: Vlan) -> Option<&Self> {
+        let mut lower = lower;
+        let mut found = None;
+        for identifier in vlan.identifiers() {
+            let link = links.iter().find(|link| link.vlan == Some(VlanLink { lower, identifier }))?;
+            lower = link.index;
+            found = Some(link);
+        }
+        found
+    }
+}
+
+impl Link {
+    /// Whether it is the interface with this index, or one of a VLAN on it, or of one on that.
+    pub fn is_on(&self, links: &[Self], index: u32) -> bool {
+        let mut link = Some(self);
+        // The interfaces of VLANs are stacked on others: not in a circle, and not deeper than tags are counted.
+        for _ in 0..=MAX_TAGS {
+            match link {
+                Some(link) if link.index == index => return true,
+                Some(Self { vlan: Some(vlan), .. }) => link = links.iter().find(|lower| lower.index == vlan.lower),
+                _ => return false,
+            }
+        }
+        false
+    }
+}
+
+fn vlan_identifier(info: &LinkInfo) -> Option<u16> {
+    let LinkInfo::Data(InfoData::Vlan(attributes)) = info else { return None };
+    attributes.iter().find_map(|attribute| match attribute {
+        InfoVlan::Id(identifier) => Some(*identifier),
+        _ => None,
+    })
 }
 
 impl XdpProgram {
@@ -298,6 +353,8 @@ fn mac(bytes: &[u8]) -> Option<Mac> {
 
 #[cfg(test)]
 mod tests {
+    use rtnetlink::packet_route::link::InfoKind;
+
     use super::*;
 
     fn neighbour(state: NeighbourState, attributes: Vec<NeighbourAttribute>) -> Option<Neighbour> {
@@ -329,6 +386,43 @@ mod tests {
             assert_eq!((decoded.mac, decoded.interface), (expected, 7), "{state}");
         }
         assert_eq!(neighbour(NeighbourState::Reachable, Vec::new()), None);
+    }
+
+    fn link(index: u32, vlan: Option<(u32, u16)>) -> Link {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        if let Some((lower, identifier)) = vlan {
+            let data = InfoData::Vlan(vec![InfoVlan::Id(identifier)]);
+            let info = vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(data)];
+            message.attributes = vec![LinkAttribute::Link(lower), LinkAttribute::LinkInfo(info)];
+        }
+        Link::decode(&message)
+    }
+
+    #[test]
+    fn interfaces_of_vlans() {
+        let links = [
+            link(2, None),
+            link(3, None),
+            link(4, Some((2, 42))),
+            link(5, Some((3, 42))),
+            link(6, Some((2, 100))),
+            link(7, Some((6, 42))),
+            link(8, Some((99, 7))),
+        ];
+        let found = |lower, vlan| Link::of_vlan(&links, lower, Vlan(vlan)).map(|link| link.index);
+        assert_eq!(found(2, [42, 0]), Some(4));
+        assert_eq!(found(3, [42, 0]), Some(5));
+        assert_eq!(found(2, [100, 42]), Some(7));
+        assert_eq!(found(2, [42, 100]), None);
+        assert_eq!(found(3, [100, 0]), None);
+        assert_eq!(found(2, [0, 0]), None, "without tags it is the interface itself");
+
+        let on =
+            |index| links.iter().filter(|link| link.is_on(&links, index)).map(|link| link.index).collect::<Vec<_>>();
+        assert_eq!(on(2), [2, 4, 6, 7]);
+        assert_eq!(on(3), [3, 5]);
+        assert_eq!(on(6), [6, 7]);
     }
 
     #[test]

@@ -2,5 +2,6 @@
 
 pub mod client;
 pub mod facts;
+pub mod features;
 pub mod message;
 pub mod watch;

@@ -44,11 +44,11 @@ impl Changes {
         Self { topology: self.topology || other.topology, neighbours: self.neighbours || other.neighbours }
     }
 
-    /// What a notification is about, as far as it concerns `interface`.
-    fn of(message: &NetlinkMessage<RouteNetlinkMessage>, interface: u32) -> Self {
+    /// What a notification is about, as far as it concerns these interfaces.
+    fn of(message: &NetlinkMessage<RouteNetlinkMessage>, interfaces: [u32; 2]) -> Self {
         let neighbours = |address: Option<IpAddr>, index: u32| Self {
             topology: false,
-            neighbours: address.is_some() && index == interface,
+            neighbours: address.is_some() && interfaces.contains(&index),
         };
         match &message.payload {
             NetlinkPayload::InnerMessage(inner) => match inner {
@@ -57,7 +57,7 @@ impl Changes {
                 }
                 // Other interfaces' links matter to no one here; their addresses and routes may.
                 RouteNetlinkMessage::NewLink(message) | RouteNetlinkMessage::DelLink(message) => {
-                    Self { topology: message.header.index == interface, neighbours: false }
+                    Self { topology: interfaces.contains(&message.header.index), neighbours: false }
                 }
                 _ => Self { topology: true, neighbours: false },
             },
@@ -74,7 +74,7 @@ pub struct Watch {
 
 impl Watch {
     /// Subscribes. Must be called on a tokio runtime. Subscribe before the first read, so that no change is missed.
-    pub fn subscribe(interface: u32) -> Result<Self> {
+    pub fn subscribe(interfaces: [u32; 2]) -> Result<Self> {
         let groups = [
             MulticastGroup::Link,
             MulticastGroup::Neigh,
@@ -96,7 +96,7 @@ impl Watch {
             // The connection ends when its last handle is gone.
             let _handle = handle;
             while let Some((message, _)) = messages.next().await {
-                let change = Changes::of(&message, interface);
+                let change = Changes::of(&message, interfaces);
                 if change.is_any() && sender.send(change).is_err() {
                     break;
                 }

@@ -52,6 +52,8 @@ pub struct NodeStatus {
     pub ipv4: Option<Ipv4Addr>,
     /// IPv6 source address of NATed flows; `null` when the interface has none that is fit.
     pub ipv6: Option<Ipv6Addr>,
+    /// The VLAN that is served on the interface, as `42` or, of a VLAN in a VLAN, `100.42`.
+    pub vlan: Option<String>,
     /// First source port of NATed flows.
     pub nat_port_first: u16,
     /// Last source port of NATed flows.

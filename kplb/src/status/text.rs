@@ -35,8 +35,9 @@ fn write(out: &mut String, status: &Status, verdicts: VerdictFilter) -> fmt::Res
     let address = |address: Option<String>, family| address.unwrap_or_else(|| format!("no {family} address"));
     writeln!(
         out,
-        "node  {}, {}, {}, NAT ports {}-{}",
+        "node  {}{}, {}, {}, NAT ports {}-{}",
         node.mac,
+        node.vlan.as_ref().map(|vlan| format!(", VLAN {vlan}")).unwrap_or_default(),
         address(node.ipv4.map(|a| a.to_string()), "IPv4"),
         address(node.ipv6.map(|a| a.to_string()), "IPv6"),
         node.nat_port_first,
@@ -309,6 +310,7 @@ mod tests {
                 mac: "02:00:00:00:00:01".into(),
                 ipv4: Some([198, 18, 0, 11].into()),
                 ipv6: None,
+                vlan: None,
                 nat_port_first: 10_000,
                 nat_port_last: 32_767,
             },

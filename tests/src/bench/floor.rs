@@ -55,7 +55,9 @@ impl Floor {
     pub fn load() -> Result<Self> {
         let mut ebpf = Ebpf::load(kplb::dataplane::FLOOR_OBJECT).context("load the floor programs")?;
         for (_, program) in ebpf.programs_mut() {
-            <&mut Xdp>::try_from(program)?.load()?;
+            if let Ok(program) = <&mut Xdp>::try_from(program) {
+                program.load()?;
+            }
         }
         Ok(Self(ebpf))
     }

@@ -8,7 +8,8 @@
 //!   +-----------------------------------+
 //! ```
 //!
-//! Invariant: what a host receives looks as it would on a wire: frames of at most the MTU, with complete checksums.
+//! Invariant: what a host receives looks as it would on a wire: frames of at most the MTU, with complete checksums, and with
+//! their VLAN tags.
 
 mod host;
 mod port;
@@ -122,11 +123,12 @@ impl Lab {
     /// Takes back what a pair of virtual interfaces leaves out because it never has to leave the machine.
     ///
     /// Checksums are left to hardware that is not there: who rewrites a packet on the way sees a partial one. With
-    /// checksum offload, segmentation offload goes too, so that no frame exceeds the MTU.
+    /// checksum offload, segmentation offload goes too, so that no frame exceeds the MTU. VLAN tags are left to it as
+    /// well, and XDP would not see them.
     fn make_like_a_wire(&self, host: &Host) -> Result<()> {
         let ethtool = |namespace: &Namespace, interface: &str| {
             let mut command = Command::new("ethtool");
-            command.args(["-K", interface, "tx", "off"]);
+            command.args(["-K", interface, "tx", "off", "txvlan", "off", "tx-vlan-stag-hw-insert", "off"]);
             namespace.check_output(command).map(drop)
         };
         ethtool(&self.switch, host.name())?;

@@ -1,6 +1,7 @@
 //! Tests of the configuration: texts and flags in, a configuration or messages out.
 
 mod health;
+mod vlan;
 mod vrrp;
 
 use proptest::prelude::*;
@@ -79,6 +80,7 @@ fn every_setting_is_taken() {
     let text = r#"
         [node]
         nat_ports = "20000 - 20999"
+        vlan = 42
         [flows]
         max = 1_024
         max_half_open = 0x1000
@@ -102,7 +104,7 @@ fn every_setting_is_taken() {
         backend = [{ address = "[2001:2::11]:53" }]
     "#;
     let config = parse(text, "all").expect("valid");
-    assert_eq!(config.node.nat_ports, 20_000..=20_999);
+    assert_eq!(config.node, NodeConfig { nat_ports: 20_000..=20_999, vlan: Vlan([42, 0]) });
     let flows = FlowsConfig {
         max: 1024,
         max_half_open: 4096,
