@@ -104,7 +104,7 @@ impl Statuses {
     }
 
     /// Statuses and ranges of them, separated by commas.
-    pub(super) fn parse(text: &str) -> Result<Self, Wrong> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Wrong> {
         let range = |item: &str| {
             let (first, last) = item.split_once('-').unwrap_or((item, item));
             let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);

@@ -14,7 +14,7 @@ mod draft;
 mod health;
 mod problem;
 mod read;
-mod value;
+pub(crate) mod value;
 mod vrrp;
 
 use std::{

@@ -9,13 +9,13 @@ use std::{
 };
 
 /// What is wrong with a value, and what to write instead.
-pub(super) struct Wrong {
-    pub(super) message: String,
-    pub(super) hint: String,
+pub(crate) struct Wrong {
+    pub(crate) message: String,
+    pub(crate) hint: String,
 }
 
 impl Wrong {
-    pub(super) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into() }
     }
 }
@@ -26,12 +26,12 @@ const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 const MAX_NAME_LENGTH: usize = 64;
 
 /// A value as messages show it: quoted, on one line.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     format!("`{}`", text.escape_debug())
 }
 
 /// An address and port of a host.
-pub(super) fn endpoint(text: &str) -> Result<SocketAddr, Wrong> {
+pub(crate) fn endpoint(text: &str) -> Result<SocketAddr, Wrong> {
     let endpoint: SocketAddr = text.parse().map_err(|_| not_an_endpoint(text))?;
     if let Some((what, hint)) = unusable(endpoint.ip()) {
         return Err(Wrong::new(format!("{} {what}", endpoint.ip()), hint));
@@ -64,7 +64,7 @@ fn not_an_endpoint(text: &str) -> Wrong {
 }
 
 /// Why an address cannot be that of a service or a server behind a wire, and what to write instead.
-pub(super) fn unusable(address: IpAddr) -> Option<(&'static str, String)> {
+pub(crate) fn unusable(address: IpAddr) -> Option<(&'static str, String)> {
     const UNICAST: &str = "use a unicast address that other hosts can reach";
 
     let what = match address {
@@ -86,7 +86,7 @@ pub(super) fn unusable(address: IpAddr) -> Option<(&'static str, String)> {
 }
 
 /// A range of ports that the system does not use itself.
-pub(super) fn ports(text: &str) -> Result<RangeInclusive<u16>, Wrong> {
+pub(crate) fn ports(text: &str) -> Result<RangeInclusive<u16>, Wrong> {
     const EXAMPLE: &str = "write the first and the last port, as in 10000-32767";
 
     let bounds = text
@@ -107,7 +107,7 @@ pub(super) fn ports(text: &str) -> Result<RangeInclusive<u16>, Wrong> {
 }
 
 /// A duration of `range`.
-pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, Wrong> {
+pub(crate) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, Wrong> {
     let duration = humantime::parse_duration(text).map_err(|_| {
         Wrong::new(format!("{} is not a duration", shown(text)), "write a number and a unit, as in 500ms, 10s or 24h")
     })?;
@@ -116,7 +116,7 @@ pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<D
 }
 
 /// What an HTTP request asks for.
-pub(super) fn path(text: &str) -> Result<String, Wrong> {
+pub(crate) fn path(text: &str) -> Result<String, Wrong> {
     let is_visible = |c: char| c.is_ascii_graphic();
     if !text.starts_with('/') || !text.chars().all(is_visible) {
         return Err(Wrong::new(format!("{} is not a path", shown(text)), "begin with a slash, as in /readyz"));
@@ -125,7 +125,7 @@ pub(super) fn path(text: &str) -> Result<String, Wrong> {
 }
 
 /// Something that stands in a header.
-pub(super) fn header(text: &str) -> Result<String, Wrong> {
+pub(crate) fn header(text: &str) -> Result<String, Wrong> {
     let is_visible = |c: char| c.is_ascii_graphic();
     if text.is_empty() || !text.chars().all(is_visible) {
         return Err(Wrong::new(
@@ -137,7 +137,7 @@ pub(super) fn header(text: &str) -> Result<String, Wrong> {
 }
 
 /// A host's name or address, as certificates have it.
-pub(super) fn server_name(text: &str) -> Result<String, Wrong> {
+pub(crate) fn server_name(text: &str) -> Result<String, Wrong> {
     match rustls::pki_types::ServerName::try_from(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err(Wrong::new(
@@ -148,7 +148,7 @@ pub(super) fn server_name(text: &str) -> Result<String, Wrong> {
 }
 
 /// Path of a file.
-pub(super) fn file(text: &str) -> Result<PathBuf, Wrong> {
+pub(crate) fn file(text: &str) -> Result<PathBuf, Wrong> {
     let path = PathBuf::from(text);
     if path.is_absolute() {
         Ok(path)
@@ -161,7 +161,7 @@ pub(super) fn file(text: &str) -> Result<PathBuf, Wrong> {
 }
 
 /// An integer of `range`.
-pub(super) fn integer<T: PartialOrd + Display + Copy + TryFrom<i128>>(
+pub(crate) fn integer<T: PartialOrd + Display + Copy + TryFrom<i128>>(
     number: i128,
     range: &RangeInclusive<T>,
 ) -> Result<T, Wrong> {
@@ -179,7 +179,7 @@ fn within<T: PartialOrd>(value: T, range: &RangeInclusive<T>, show: impl Fn(&T) 
 }
 
 /// A name that fits in a table and in a command line.
-pub(super) fn name(text: &str) -> Result<String, Wrong> {
+pub(crate) fn name(text: &str) -> Result<String, Wrong> {
     let is_printable = |c: char| !c.is_whitespace() && !c.is_control();
     if text.is_empty() || text.chars().count() > MAX_NAME_LENGTH || !text.chars().all(is_printable) {
         let rule = format!("use 1 to {MAX_NAME_LENGTH} printable characters without spaces");
