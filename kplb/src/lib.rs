@@ -1,10 +1,12 @@
 //! The agent of kplb, a load balancer for the Kubernetes control plane inside the kernel.
 //!
-//! Decisions are pure: [`config`], [`model`], [`maglev`], [`plan`] and [`vrrp`] open no socket and read no clock. Effects
-//! are at the edge: [`dataplane`] alone touches BPF maps, [`netlink`] alone talks to the kernel's network configuration.
+//! Decisions are pure: [`config`], [`import`], [`model`], [`maglev`], [`plan`] and [`vrrp`] open no socket and read no
+//! clock. Effects are at the edge: [`dataplane`] alone touches BPF maps, [`netlink`] alone talks to the kernel's network
+//! configuration.
 
 pub mod config;
 pub mod health;
+pub mod import;
 pub mod maglev;
 pub mod model;
 pub mod plan;
