@@ -4,6 +4,7 @@ mod attach;
 mod backend;
 mod check;
 mod detach;
+mod import;
 mod logging;
 mod status;
 
@@ -35,6 +36,7 @@ enum Command {
     Status(status::Arguments),
     Detach(detach::Arguments),
     Check(check::Arguments),
+    Import(import::Arguments),
     Backend(backend::Arguments),
 }
 
@@ -46,6 +48,7 @@ pub fn run() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Detach(arguments) => detach::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Import(arguments) => import::run(arguments),
         Command::Backend(arguments) => backend::run(&arguments),
     };
     match result {
@@ -89,5 +92,17 @@ mod tests {
         assert!(!parse("kplb attach eth0 --backend 198.18.0.1:1"));
         assert!(!parse("kplb attach"));
         assert!(!parse("kplb attach eth0 --mode fast"));
+    }
+
+    #[test]
+    fn an_import_needs_something_to_read() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).is_ok();
+        assert!(parse("kplb import --keepalived k --haproxy a --haproxy b --config-id x --interface eth0"));
+        assert!(parse("kplb import --haproxy a --vip 198.18.0.100"));
+        assert!(!parse("kplb import"));
+        assert!(!parse("kplb import --vip 198.18.0.100"));
+        assert!(!parse("kplb import --haproxy a --vip 198.18.0.100:6443"));
+        assert!(!parse("kplb import --keepalived k --vip 198.18.0.100"));
+        assert!(!parse("kplb import --haproxy a --config-id x"));
     }
 }
