@@ -26,6 +26,7 @@ pub mod vip_client;
 pub mod capture;
 pub mod who_has;
 
+pub mod haproxy;
 pub mod keepalived;
 
 pub mod figure;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Programs of Debian packages, and what they are for.
-const PROGRAMS: [(&str, &str, &str); 8] = [
+const PROGRAMS: [(&str, &str, &str); 9] = [
     ("cc", "build-essential", "links Rust programs and compiles the C in crates"),
     ("ip", "iproute2", "builds the lab"),
     ("ethtool", "ethtool", "switches the lab's checksum offload off"),
@@ -20,6 +20,7 @@ const PROGRAMS: [(&str, &str, &str); 8] = [
     ("setpriv", "util-linux", "runs kplb without privileges in a test"),
     ("nft", "nftables", "filters what a node of the lab sends; its service is not started"),
     ("keepalived", "keepalived", "is the other VRRP router in tests; its service is not started"),
+    ("haproxy", "haproxy", "checks in tests that what it takes is imported; its service is not started"),
     ("tshark", "tshark", "decodes what tests have captured"),
 ];
 

@@ -52,16 +52,21 @@ pub struct Keepalived<'a> {
 impl<'a> Keepalived<'a> {
     /// Starts it on a host, and waits until each virtual router says in which state it is.
     pub fn start(host: &'a Host, options: &Options) -> Result<Self> {
+        Self::start_with(host, &options.configuration(host), &options.instances(), &[])
+    }
+
+    /// The same with the text of a `keepalived.conf` that has these virtual routers, and with more arguments.
+    pub fn start_with(host: &'a Host, configuration: &str, instances: &[&str], arguments: &[&str]) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("kplb-keepalived").tempdir()?;
         let path = |name: &str| directory.path().join(name);
-        fs::write(path("keepalived.conf"), options.configuration(host)).context("write keepalived.conf")?;
+        fs::write(path("keepalived.conf"), configuration).context("write keepalived.conf")?;
         let mut command = Command::new("unshare");
         command.args(["--pid", "--fork", "--kill-child=KILL", "--"]);
         command.args(["keepalived", "--dont-fork", "--log-console", "--log-detail", "--vrrp"]);
         command.arg("--use-file").arg(path("keepalived.conf"));
-        command.arg("--pid").arg(path("parent.pid")).arg("--vrrp_pid").arg(path("vrrp.pid"));
+        command.arg("--pid").arg(path("parent.pid")).arg("--vrrp_pid").arg(path("vrrp.pid")).args(arguments);
         let process = Process::spawn(host.namespace(), "keepalived", command)?;
-        for instance in options.instances() {
+        for instance in instances {
             process
                 .wait_for_line(&format!("({instance}) Entering "), SOON)
                 .context("start keepalived (`cargo xtask setup` installs it)")?;
