@@ -119,3 +119,18 @@ fn all_of_the_grammars() {
         findings: file!("words", "findings"),
     });
 }
+
+/// The README shows the smallest case, word for word.
+#[test]
+fn the_readme_shows_what_is_printed() {
+    let readme = include_str!("../../../../README.md");
+    let scene = Scene::new().keepalived(file!("minimal", "keepalived.conf")).haproxy(file!("minimal", "haproxy.cfg"));
+    let Imported { text, findings } = scene.import();
+    let indented = |text: &str| -> String {
+        let indented = |line: &str| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") };
+        text.lines().map(indented).collect()
+    };
+    for shown in [text.expect("it is printed"), shown(&findings)] {
+        assert!(readme.contains(&indented(&shown)), "the README shows another text than:\n{}", indented(&shown));
+    }
+}
