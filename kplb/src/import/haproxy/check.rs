@@ -275,13 +275,14 @@ fn tls(
         }
     }
     if let Some(file) = &parameters.certificate {
-        // haproxy's file holds both.
+        let part = written.part(format!("crt {}", file.display()));
         match absolute(file, global.crt_base.as_deref()) {
             Some(file) => {
+                let why = "kplb reads both certificate and key from it; haproxy looks for the key in FILE.key, too";
+                findings.changed(&part, why, "set `client_key_file` if the key is in a file of its own");
                 check.client_certificate = Some(ClientCertificate { certificate_file: file.clone(), key_file: file });
             }
             None => {
-                let part = written.part(format!("crt {}", file.display()));
                 let why = "kplb needs a path that begins with a slash, and proves nothing of itself now";
                 findings.changed(&part, why, "set `client_certificate_file` and `client_key_file`");
             }
@@ -299,8 +300,11 @@ fn tls(
     }
 }
 
-/// A path that does not depend on where kplb is started.
+/// A path that does not depend on where kplb is started. Names with `@` are of no files.
 fn absolute(file: &Path, base: Option<&Path>) -> Option<PathBuf> {
+    if file.to_string_lossy().starts_with('@') {
+        return None;
+    }
     let path = base.map_or_else(|| file.to_owned(), |base| base.join(file));
     let is_fine = path.is_absolute() && path.to_str().is_some_and(|text| !text.chars().any(char::is_control));
     is_fine.then_some(path)

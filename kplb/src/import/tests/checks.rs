@@ -136,6 +136,9 @@ fn certificates_of_checks() {
         ("/etc/crt/c.pem".into(), "/etc/crt/c.pem".into())
     );
     assert!(of(&findings, 6, "ca-file ca.crt").is_empty(), "{}", shown(&findings));
+    assert_found(&findings, 6, "crt c.pem", Effect::Changed, "FILE.key");
+    // No file at all.
+    assert_eq!(tls("ca-file @system-ca", "ca-base /etc/ssl").0.ca_file, None);
     let (check, findings) = tls("ca-file ca.crt crt c.pem check-sni -", "");
     assert_eq!((check.ca_file, check.client_certificate, check.server_name), (None, None, None));
     assert_found(&findings, 5, "ca-file ca.crt", Effect::Changed, "any certificate");
