@@ -275,7 +275,13 @@ impl Services {
     ) -> (Vec<BackendConfig>, Vec<BackendNotes>) {
         let mut servers: Vec<(&Server, SocketAddr, u32)> = Vec::new();
         let mut places: HashMap<SocketAddr, usize> = HashMap::new();
+        let is_like = |server: &&Server| server.address.is_ipv4() == vip.is_ipv4();
+        let here: HashSet<&Written> = wanted.servers.iter().filter(is_like).map(|server| &server.written).collect();
         for server in &wanted.servers {
+            // One that has an address of the other family as well is not missing.
+            if !is_like(&server) && here.contains(&server.written) {
+                continue;
+            }
             let Some(address) = self.usable(server, vip, findings) else { continue };
             match places.get(&address).copied() {
                 Some(place) => {

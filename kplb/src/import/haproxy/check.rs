@@ -44,7 +44,7 @@ pub(super) fn read(
         return None;
     }
     former_methods(settings, findings);
-    let mut check = CheckConfig { port: parameters.port, ..CheckConfig::default() };
+    let mut check = CheckConfig { port: parameters.port.map(Into::into), ..CheckConfig::default() };
     // Where it is checked elsewhere, it is not asked in the way that clients ask it.
     let is_elsewhere = parameters.port.is_some() || parameters.has_address;
     let mut speaks_tls = parameters.checks_tls || parameters.is_tls && !is_elsewhere;
@@ -97,11 +97,9 @@ fn former_methods(settings: &Settings, findings: &mut Findings) {
 
 /// Rules of another check than the one that is made.
 fn idle_rules(settings: &Settings, option: &str, findings: &mut Findings) {
-    for (rules, of, name) in
-        [(&settings.http_checks, "httpchk", "httpchk"), (&settings.tcp_checks, "tcp-check", "tcp-check")]
-    {
+    for (rules, of) in [(&settings.http_checks, "httpchk"), (&settings.tcp_checks, "tcp-check")] {
         for rule in rules.iter().filter(|_| option != of) {
-            let why = format!("haproxy takes no notice of it, as its check is not by `option {name}`");
+            let why = format!("haproxy takes no notice of it, as its check is not by `option {of}`");
             findings.left_out(&rule.written, why, NOTHING_TO_DO);
         }
     }

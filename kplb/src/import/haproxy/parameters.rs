@@ -1,6 +1,6 @@
 //! What follows a server's address, and `default-server` (configuration manual, section 5.2).
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroU16, path::PathBuf, time::Duration};
 
 use super::{lines::Line, time};
 use crate::import::finding::{Findings, NOTHING_TO_DO, Written, shown};
@@ -22,7 +22,7 @@ pub(super) struct Parameters {
     pub(super) weight: Option<u32>,
     pub(super) slow_start: Option<Duration>,
     /// That it is checked at.
-    pub(super) port: Option<u16>,
+    pub(super) port: Option<NonZeroU16>,
     /// Whether it is checked at another address.
     pub(super) has_address: bool,
     pub(super) verify: Option<Verify>,

@@ -52,7 +52,7 @@ fn addresses(
     reading: &mut Reading<'_>,
     findings: &mut Findings,
 ) -> Vec<(Option<String>, IpAddr, Port)> {
-    let (names, text) = match (line.keyword(), line.arguments()) {
+    let (mut names, text) = match (line.keyword(), line.arguments()) {
         ("dispatch", [address, ..]) => (vec![None], address),
         ("server", [name, address, ..]) => (vec![Some(name.clone())], address),
         ("server-template", [prefix, number, address, ..]) => (template(prefix, number), address),
@@ -70,7 +70,15 @@ fn addresses(
         Host::Address(address) => vec![address],
         Host::Name(name) => {
             let mut addresses = reading.resolve(&name);
-            addresses.truncate(names.len());
+            match names.as_slice() {
+                // It has an address for the clients of each family.
+                [only] => {
+                    let first = |is_like: fn(&IpAddr) -> bool| addresses.iter().copied().find(is_like);
+                    addresses = [first(IpAddr::is_ipv4), first(IpAddr::is_ipv6)].into_iter().flatten().collect();
+                    names = vec![only.clone(); addresses.len()];
+                }
+                _ => addresses.truncate(names.len()),
+            }
             let list: Vec<_> = addresses.iter().map(IpAddr::to_string).collect();
             if list.is_empty() {
                 let why = format!("kplb resolves no names, and {} cannot be resolved here", brief(&name));

@@ -101,6 +101,9 @@ fn times_of_checks() {
         .map(|backend| backend.check.as_ref().map(|check| (check.connect_timeout, check.timeout)));
     let seconds = Duration::from_secs;
     assert_eq!(times.collect::<Vec<_>>(), [Some((seconds(2), seconds(2))), Some((seconds(5), seconds(10)))]);
+    // Port 0 is none.
+    assert_eq!(check(&format!("{SERVER} check port 0")).0.and_then(|check| check.port), None);
+    assert_eq!(check(&format!("{SERVER} check port 80")).0.and_then(|check| check.port), Some(80));
     // What is beyond kplb's bounds.
     let (check, findings) = check(&format!("{SERVER} check inter 2h fastinter 3h rise 1000 fall 1000"));
     let check = check.expect("it is checked");

@@ -16,7 +16,7 @@ const FILES: [(&str, &str); 7] = [
 ];
 
 /// What a word can be replaced by: what readers take a special interest in.
-const WORDS: [&str; 66] = [
+const WORDS: [&str; 70] = [
     "{",
     "}",
     "\"",
@@ -82,6 +82,10 @@ const WORDS: [&str; 66] = [
     "backup",
     "disabled",
     "slowstart 1ms",
+    "port",
+    "track",
+    "check-sni",
+    "verify required ca-file",
     "é\u{0}\u{7f}",
 ];
 

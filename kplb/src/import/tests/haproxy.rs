@@ -87,6 +87,18 @@ fn servers_have_many_addresses() {
         assert_eq!(backends, "", "{line}");
         assert_found(&findings, 4, directive, Effect::LeftOut, words);
     }
+    // A name for both families serves the VIPs of both.
+    let both = Scene::new()
+        .host("cp1.example", &["2001:2::11", "198.18.0.11"])
+        .haproxy("listen a\n bind 198.18.0.100:1\n bind [2001:2::100]:1\n server a cp1.example:6443\n");
+    let (config, findings) = both.imported();
+    let backends: Vec<_> = config.services.iter().map(|service| service.backends[0].address.to_string()).collect();
+    assert_eq!(backends, ["198.18.0.11:6443", "[2001:2::11]:6443"]);
+    let (effect, why) = of(&findings, 4, "server a cp1.example:6443")[0];
+    assert_eq!(
+        (effect, why),
+        (Effect::Changed, "kplb resolves no names; this one stands for 198.18.0.11, 2001:2::11 now")
+    );
     let (_, findings) = addresses("server a cp1.example:1");
     assert_found(&findings, 4, "server a cp1.example:1", Effect::Changed, "stands for 198.18.0.11 now");
     // Two names for one server are one backend.
