@@ -15,7 +15,7 @@ enum Action {
 /// A verdict with its action in one register, so that functions that are not inlined can return it: BPF functions return
 /// integers only.
 #[repr(transparent)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 pub struct Outcome(u32);
 
 impl Outcome {

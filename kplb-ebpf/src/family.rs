@@ -90,8 +90,10 @@ pub trait Family {
 /// Whether the frame reaches as far as `end`.
 #[inline(always)]
 pub fn holds<P: Packet>(packet: &P, end: usize) -> bool {
-    // The linear memory suffices for nearly all packets; only then ask the kernel for the rest.
-    packet.start() + end <= packet.end() || end <= packet.length()
+    // The linear memory suffices for nearly all packets; only then ask the kernel for the rest. Lengths and not addresses
+    // are compared, as the verifier of kernels before 6.8 knows no bound of a number whose bytes were swapped, and allows
+    // no such one to be added to an address.
+    end <= packet.end().wrapping_sub(packet.start()) || end <= packet.length()
 }
 
 const NOT_OURS: Verdict = Verdict::Pass(PassReason::NotOurs);

@@ -156,16 +156,23 @@ fn fast_ingress<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
 }
 
 /// An IP packet that came in for this node; `l3` is where its header begins.
-#[inline(never)]
+///
+/// In two steps and not one within the other: the second takes half of the stack that there is.
+#[inline(always)]
 fn slow_ingress_ip<F: Family, P: Packet>(packet: &P, node: &Node, l3: usize) -> Outcome {
     let Some(parsed) = F::walked() else { return NOT_OURS.into() };
     parsed.layout.l3 = l3 as u8;
+    examine::<F, P>(packet, parsed, node).or_else(|| unknown::<F, P>(packet, parsed, node))
+}
+
+/// What is not for the pipeline, and packets of known flows. All others are left undecided.
+#[inline(never)]
+fn examine<F: Family, P: Packet>(packet: &P, parsed: &mut Parsed<F::Address, Walked>, node: &Node) -> Outcome {
     let refusal = parse::walk::<F, P>(packet, parsed);
     if refusal != Refusal::NONE {
         return parse::refuse::<F, P>(packet, node, &parsed.layout, refusal);
     }
-    let part = parsed.layout.part();
-    if part == Part::LATER {
+    if parsed.layout.part() == Part::LATER {
         return fragment::later::<F, P>(packet, node, parsed, Course::In);
     }
     let (Some(ip), Some(ports), Some(gate)) = headers_and_gate::<F, P>(packet, &parsed.layout) else {
@@ -176,8 +183,8 @@ fn slow_ingress_ip<F: Family, P: Packet>(packet: &P, node: &Node, l3: usize) -> 
         return NOT_OURS.into();
     }
     let now = now_ns();
-    let outcome = known::<F, P>(packet, parsed, node, now).or_else(|| unknown::<F, P>(packet, parsed, node, now));
-    if part == Part::FIRST {
+    let outcome = known::<F, P>(packet, parsed, node, now);
+    if outcome != Outcome::UNDECIDED && parsed.layout.part() == Part::FIRST {
         fragment::first::<F>(parsed, outcome, now);
     }
     outcome
@@ -206,12 +213,17 @@ fn known<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address, Walked>, 
 /// A backend's reply to a NAT port is passed like all else: it may well be the answer to a connection of the node's own,
 /// or of a pod that is masqueraded with any port, and if it is nobody's, the kernel answers with a reset as well.
 #[inline(never)]
-fn unknown<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address, Walked>, node: &Node, now_ns: u64) -> Outcome {
+fn unknown<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address, Walked>, node: &Node) -> Outcome {
+    let now = now_ns();
     let FlowKey { destination, destination_port, .. } = parsed.key;
-    match maps::get(F::services(), &Endpoint::new(destination, destination_port, parsed.shape.protocol)) {
-        Some(service) => open::open::<F, P>(packet, parsed, node, service, now_ns),
+    let outcome = match maps::get(F::services(), &Endpoint::new(destination, destination_port, parsed.shape.protocol)) {
+        Some(service) => open::open::<F, P>(packet, parsed, node, service, now),
         None => NOT_OURS.into(),
+    };
+    if parsed.layout.part() == Part::FIRST {
+        fragment::first::<F>(parsed, outcome, now);
     }
+    outcome
 }
 
 /// As [`fast_ingress`], at egress.

@@ -50,7 +50,11 @@ impl Entered {
     /// Where what it is of begins in the frame; below 256.
     #[inline(always)]
     pub fn l3(self) -> usize {
-        (self.0 >> 16) as usize & usize::from(u8::MAX)
+        let l3 = (self.0 >> 16) as u8;
+        // Volatile, or LLVM, which knows what `enter` can return, leaves out the bound that kernels before 6.8 need: they
+        // forget what a function returns.
+        // SAFETY: a local variable.
+        usize::from(unsafe { (&raw const l3).read_volatile() })
     }
 }
 

@@ -23,14 +23,28 @@ impl<'a> Agent<'a> {
     /// Starts `kplb attach eth0` with these further arguments, and waits until it serves.
     pub fn start<S: AsRef<OsStr>>(host: &'a Host, arguments: impl IntoIterator<Item = S>) -> Result<Self> {
         let agent = Self::spawn(host, arguments)?;
-        agent.process.wait_for_line("ready", READY)?;
+        agent.wait_until_ready()?;
         Ok(agent)
+    }
+
+    /// Waits until it serves.
+    pub fn wait_until_ready(&self) -> Result<()> {
+        self.process.wait_for_line("ready", READY).map(drop)
     }
 
     /// The same without waiting: for an agent that is expected to fail.
     pub fn spawn<S: AsRef<OsStr>>(host: &'a Host, arguments: impl IntoIterator<Item = S>) -> Result<Self> {
+        Self::spawn_on(host, "eth0", arguments)
+    }
+
+    /// The same on another interface.
+    pub fn spawn_on<S: AsRef<OsStr>>(
+        host: &'a Host,
+        interface: &str,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Result<Self> {
         let mut command = kplb()?;
-        command.args(["attach", "eth0"]).args(arguments);
+        command.args(["attach", interface]).args(arguments);
         Ok(Self { host, process: Process::spawn(host.namespace(), "kplb attach", command)? })
     }
 

@@ -298,6 +298,23 @@ fn without_privileges_it_says_which_it_needs() -> Result<()> {
     Ok(())
 }
 
+/// As interfaces of VLANs have: a BPF file system does not take such names.
+#[test]
+fn an_interface_can_have_a_point_in_its_name() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 1, clients: 0 })?;
+    let node = lab.node(1);
+    let address = node.ipv4();
+    node.namespace().ip(&format!(
+        "link set eth0 down\nlink set eth0 name eth0.42\nlink set eth0.42 up\naddress replace {address}/16 dev eth0.42\n"
+    ))?;
+    let file = cluster::write(&cluster::configuration([node], Persistence::Client))?;
+    let path = file.path().to_str().context("a path in UTF-8")?;
+    let agent = Agent::spawn_on(node, "eth0.42", ["--config", path])?;
+    agent.wait_until_ready()?;
+    assert_eq!(agent.status()?[0]["interface"], "eth0.42");
+    agent.stop()
+}
+
 /// Another's XDP program is not replaced.
 #[test]
 fn the_xdp_program_of_another_is_left_alone() -> Result<()> {

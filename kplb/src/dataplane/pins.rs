@@ -17,8 +17,11 @@ use anyhow::Context as _;
 use kplb_common::abi::LAYOUT_VERSION;
 
 /// Directory of the pins of an interface, below the pin root.
+///
+/// A BPF file system takes no names with a point (`bpf_lookup` in the kernel's kernel/bpf/inode.c), as those of VLANs have
+/// them; and no interface's name has a colon (`dev_valid_name` in net/core/dev.c).
 pub fn pin_directory(root: &Path, interface: &str) -> PathBuf {
-    root.join(format!("v{LAYOUT_VERSION}")).join(interface)
+    root.join(format!("v{LAYOUT_VERSION}")).join(interface.replace('.', ":"))
 }
 
 /// Where the maps are pinned.
@@ -109,6 +112,13 @@ mod tests {
     fn the_layout_version_is_part_of_the_path() {
         let path = pin_directory(Path::new("/sys/fs/bpf/kplb"), "eth0");
         assert_eq!(path, Path::new(&format!("/sys/fs/bpf/kplb/v{LAYOUT_VERSION}/eth0")));
+    }
+
+    #[test]
+    fn no_two_interfaces_share_a_directory() {
+        let path = |interface| pin_directory(Path::new("/sys/fs/bpf/kplb"), interface);
+        assert!(path("eth0.42").ends_with("eth0:42"));
+        assert_ne!(path("eth0.42"), path("eth0_42"));
     }
 
     #[test]
