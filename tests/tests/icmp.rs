@@ -98,7 +98,7 @@ fn count(agent: &Agent<'_>, verdict: &str) -> Result<u64> {
 ///
 /// Both ends of a connection offer segments for a MTU of 1500, so that without ICMP the backend's would never arrive.
 fn large_transfers(mode: &str) -> Result<()> {
-    const SIZE: u64 = 8 * MIB;
+    const SIZE: u64 = 100 * MIB;
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let distant = Distant::new(&lab)?;

@@ -9,6 +9,7 @@ mod campaign;
 mod claim;
 mod herald;
 mod hooks;
+mod ipvs;
 pub mod leftovers;
 mod local;
 mod preflight;

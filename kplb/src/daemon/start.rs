@@ -19,6 +19,7 @@ use super::{
     campaign::Campaign,
     claim::Claim,
     herald::Herald,
+    ipvs,
     leftovers::{self, Unreadable},
     local::Local,
     preflight,
@@ -59,6 +60,7 @@ pub(super) async fn start<'a>(
 ) -> Result<Agent<'a>> {
     let Options { interface, config, .. } = options;
     preflight::nat_ports(&config.node.nat_ports)?;
+    ipvs::none_of(config)?;
     let device = preflight::interface(&netlink, interface).await?;
     let unreadable = Unreadable::Assume(&config.vips());
     let leftovers = leftovers::remove(lock, interface, &options.pin_root, unreadable).await?;
