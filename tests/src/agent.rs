@@ -68,6 +68,11 @@ impl<'a> Agent<'a> {
         status(self.host)
     }
 
+    /// How many packets have had this verdict.
+    pub fn count(&self, verdict: &str) -> Result<u64> {
+        self.status()?[0]["verdicts"][verdict].as_u64().with_context(|| format!("there is no verdict {verdict}"))
+    }
+
     /// Asks the agent to stop, and waits until it has.
     pub fn stop(mut self) -> Result<()> {
         let status = self.process.terminate(READY)?;

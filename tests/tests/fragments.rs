@@ -20,11 +20,6 @@ const LENGTHS: [usize; 5] = [1, 1_473, 4_000, 20_000, 65_400];
 /// Connections, of which half go to either node: that all go to one is as good as impossible.
 const CONNECTIONS: usize = 64;
 
-/// Packets with this verdict.
-fn count(agent: &Agent<'_>, verdict: &str) -> Result<u64> {
-    agent.status()?[0]["verdicts"][verdict].as_u64().with_context(|| format!("no verdict {verdict}"))
-}
-
 /// What became of all packets so far.
 fn verdicts(agent: &Agent<'_>) -> String {
     match agent.status() {
@@ -40,7 +35,7 @@ fn datagrams(mode: &str) -> Result<()> {
     let configuration = cluster::configuration(lab.nodes(), Persistence::Connection);
     let agent = cluster::start_agent(lab.node(1), &configuration, mode)?;
     for vip in cluster::udp() {
-        let [to_local, to_remote] = ["to-local-backend", "to-backend"].map(|verdict| count(&agent, verdict));
+        let [to_local, to_remote] = ["to-local-backend", "to-backend"].map(|verdict| agent.count(verdict));
         let (to_local, to_remote) = (to_local?, to_remote?);
         for client in lab.clients() {
             client
@@ -64,11 +59,11 @@ fn datagrams(mode: &str) -> Result<()> {
         }
         // The longest are 45 fragments.
         let n_at_least = (CONNECTIONS * 45 / 2) as u64;
-        ensure!(count(&agent, "to-local-backend")? - to_local > n_at_least, "no fragments went to the backend here");
-        ensure!(count(&agent, "to-backend")? - to_remote > n_at_least, "no fragments went to the other backend");
+        ensure!(agent.count("to-local-backend")? - to_local > n_at_least, "no fragments went to the backend here");
+        ensure!(agent.count("to-backend")? - to_remote > n_at_least, "no fragments went to the other backend");
     }
     for verdict in ["drop-fragment-unknown", "drop-fragment-overlap", "drop-fragment-tiny", "drop-malformed"] {
-        ensure!(count(&agent, verdict)? == 0, "{verdict}: {}", count(&agent, verdict)?);
+        ensure!(agent.count(verdict)? == 0, "{verdict}: {}", agent.count(verdict)?);
     }
     agent.stop()
 }
@@ -149,6 +144,6 @@ fn segments_that_a_router_has_cut_up_arrive() -> Result<()> {
     ensure!(nodes.len() == 2, "only {nodes:?} answered");
     let n_fragments = fragments_made(lab.client(1).namespace())?;
     ensure!(n_fragments > 2 * MIB / 1_500, "the router made {n_fragments} fragments");
-    ensure!(count(&agent, "drop-fragment-unknown")? == 0, "fragments were lost");
+    ensure!(agent.count("drop-fragment-unknown")? == 0, "fragments were lost");
     agent.stop()
 }

@@ -11,7 +11,6 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use kplb_tests::{
-    agent::Agent,
     apiserver::{Apiserver, HTTPS_PORT},
     client::{Connection, UdpFlow},
     cluster::{self, Persistence},
@@ -89,11 +88,6 @@ impl Distant {
     }
 }
 
-/// Packets with this verdict.
-fn count(agent: &Agent<'_>, verdict: &str) -> Result<u64> {
-    agent.status()?[0]["verdicts"][verdict].as_u64().with_context(|| format!("no verdict {verdict}"))
-}
-
 /// Whole transfers each way over the small link, from a backend on the node and from one behind the wire.
 ///
 /// Both ends of a connection offer segments for a MTU of 1500, so that without ICMP the backend's would never arrive.
@@ -107,7 +101,7 @@ fn large_transfers(mode: &str) -> Result<()> {
     let expected = pattern_sha256(SIZE);
     let told = ["icmp-to-local-backend", "icmp-to-backend"];
     for vip in cluster::https() {
-        let before = told.map(|verdict| count(&agent, verdict));
+        let before = told.map(|verdict| agent.count(verdict));
         distant.client.block_on(async {
             let mut by_node = BTreeMap::new();
             // Half of all connections go to either node: that so many go to one is as good as impossible.
@@ -129,11 +123,11 @@ fn large_transfers(mode: &str) -> Result<()> {
             Ok(())
         })?;
         for (verdict, before) in told.into_iter().zip(before) {
-            let n_errors = count(&agent, verdict)? - before?;
+            let n_errors = agent.count(verdict)? - before?;
             assert!(n_errors > 0, "{vip}: no packet was too big ({verdict})");
         }
     }
-    assert_eq!(count(&agent, "drop-icmp-unknown-flow")?, 0);
+    assert_eq!(agent.count("drop-icmp-unknown-flow")?, 0);
     agent.stop()
 }
 
@@ -167,7 +161,7 @@ fn closed_ports_are_told() -> Result<()> {
                 assert_eq!(kind, Some(ErrorKind::ConnectionRefused), "{} at {vip}: {error:#}", client.name());
             }
         }
-        assert_eq!(count(&agent, verdict)?, 4, "one for each client and family");
+        assert_eq!(agent.count(verdict)?, 4, "one for each client and family");
         agent.stop()?;
     }
     Ok(())
