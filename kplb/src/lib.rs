@@ -23,6 +23,7 @@ pub mod privileges;
 pub mod reset;
 pub mod run_dir;
 pub mod sockets;
+pub mod who_has;
 
 pub mod election;
 

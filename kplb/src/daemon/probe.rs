@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use tracing::{debug, info, warn};
 
 use super::surroundings::Surroundings;
-use crate::announce::probe::{self, Owner};
+use crate::{announce::probe, who_has::question::Answer};
 
 /// For all hosts of a segment to answer.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -25,7 +25,7 @@ pub(super) enum Occasion {
 pub(super) fn other_owners(occasion: Occasion, surroundings: &Surroundings, vips: &[IpAddr]) {
     let (interface, own, vips) = (surroundings.link().name.clone(), surroundings.survey().mac, vips.to_vec());
     tokio::task::spawn_blocking(move || match probe::other_owners(&interface, own, &vips, PATIENCE) {
-        Ok(owners) => owners.iter().for_each(|Owner { vip, mac }| match occasion {
+        Ok(owners) => owners.iter().for_each(|Answer { address: vip, mac }| match occasion {
             Occasion::Start => info!("the VIP {vip} is at {mac}"),
             Occasion::Claim => warn!("{mac} answers for the VIP {vip} as well"),
         }),
