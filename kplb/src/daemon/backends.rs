@@ -94,6 +94,10 @@ impl<'a> Backends<'a> {
     pub(super) fn take(&mut self, news: Vec<(usize, News)>) {
         for (id, news) in news {
             let transition = match news {
+                News::Hesitates => {
+                    debug!("{}: does not accept a connection at once", self.name(id));
+                    None
+                }
                 News::Lost => {
                     debug!("{}: an idle connection was closed", self.name(id));
                     self.board.suspect(id);

@@ -33,6 +33,8 @@ pub enum News {
     Checked(Outcome),
     /// The connection that an earlier check left open was closed; a check is on its way.
     Lost,
+    /// A check is on its way, and the backend has not accepted its connection at once.
+    Hesitates,
 }
 
 /// After so many idle connections that were closed although it was there, the backend is one that does not keep any.
@@ -110,6 +112,7 @@ pub async fn watch(
     let mut due = Instant::now();
     let mut last_start = due;
     let mut luck = 0.0;
+    let (hesitates, mut hesitations) = mpsc::unbounded_channel();
     loop {
         let may_start = pace.is_some() && pending.len() < times.max_pending;
         let starts = tokio::select! {
@@ -132,6 +135,12 @@ pub async fn watch(
                 }
                 false
             },
+            Some(()) = hesitations.recv() => {
+                if !tell(News::Hesitates) {
+                    return;
+                }
+                false
+            },
             () = closed(&mut canary) => {
                 canary = None;
                 alarms.raise();
@@ -143,7 +152,11 @@ pub async fn watch(
             () = sleep_until(due), if may_start => true,
         };
         if starts {
-            pending.push(Box::pin(probe.check().run()));
+            let hesitates = hesitates.clone();
+            pending.push(Box::pin(probe.check().run(move || {
+                // The other end of the channel is above.
+                let _ = hesitates.send(());
+            })));
             last_start = Instant::now();
             luck = 2.0 * fastrand::f64() - 1.0;
         }

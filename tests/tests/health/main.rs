@@ -55,7 +55,7 @@ fn patient(settings: &str) -> Result<CheckConfig> {
 
 /// Checks once, with time.
 async fn probe(address: SocketAddr, settings: &str) -> Result<(Outcome, Option<Canary>)> {
-    Ok(Probe::new(address, &patient(settings)?)?.check().run().await)
+    Ok(Probe::new(address, &patient(settings)?)?.check().run(|| ()).await)
 }
 
 /// What a check with time found.

@@ -60,7 +60,7 @@ async fn tcp_without_an_answer_is_late() -> Result<()> {
     let address = listener.local_addr()?;
     let _queue = [TcpStream::connect(address).await?, TcpStream::connect(address).await?];
     let check = check("type = 'tcp', connect_timeout = '100ms', timeout = '20s'")?;
-    let (outcome, canary) = Probe::new(address, &check)?.check().run().await;
+    let (outcome, canary) = Probe::new(address, &check)?.check().run(|| ()).await;
     assert_eq!((outcome.code, outcome.finding), (Code::L4tout, Finding::Unreachable));
     assert!(outcome.latency >= check.connect_timeout, "{outcome}");
     assert!(canary.is_none());
@@ -89,7 +89,7 @@ async fn silence_is_late_at_the_layer_it_begins() -> Result<()> {
         (&slow, "https", "800ms", Code::L7tout),
     ] {
         let check = check(&format!("type = '{kind}', timeout = '{timeout}'"))?;
-        let (outcome, canary) = Probe::new(backend.address(), &check)?.check().run().await;
+        let (outcome, canary) = Probe::new(backend.address(), &check)?.check().run(|| ()).await;
         assert_eq!((outcome.code, outcome.finding), (code, Finding::Unreachable), "{kind}: {outcome}");
         assert!(outcome.latency >= check.timeout, "{kind}: {outcome}");
         assert!(canary.is_none(), "{kind}");
@@ -130,7 +130,7 @@ async fn a_connection_that_is_closed_in_the_middle_is_no_answer() -> Result<()> 
         (&slow, "https", 1, Code::L7rsp),
     ] {
         let check = Probe::new(backend.address(), &patient(&format!("type = '{kind}'"))?)?.check();
-        let running = tokio::spawn(check.run());
+        let running = tokio::spawn(check.run(|| ()));
         backend.until("the check is there", |now| now.open == 1).await?;
         backend.until_asked(n_asked).await?;
         backend.close_connections();
@@ -230,7 +230,7 @@ async fn the_token_is_read_again_when_it_was_replaced() -> Result<()> {
     replace(&file, "first\n", second(1))?;
     let mut probe = Probe::new(backend.address(), &patient(&files.setting("token_file", "token"))?)?;
     let mut sent = async || -> Result<String> {
-        let (outcome, _) = probe.check().run().await;
+        let (outcome, _) = probe.check().run(|| ()).await;
         assert_eq!(outcome.code, Code::L7ok, "{outcome}");
         backend.asked().pop().and_then(|asked| asked.authorization).context("no token was sent")
     };

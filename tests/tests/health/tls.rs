@@ -102,7 +102,7 @@ async fn an_authority_that_was_replaced_is_read_again() -> Result<()> {
     wrong.write(&file)?;
     set_time(1)?;
     let mut probe = Probe::new(backend.address(), &patient(&files.setting("ca_file", "ca.pem"))?)?;
-    let mut found = async || probe.check().run().await.0.code;
+    let mut found = async || probe.check().run(|| ()).await.0.code;
     assert_eq!(found().await, Code::L6rsp);
     right.write(&file)?;
     set_time(2)?;

@@ -8,6 +8,7 @@ mod http;
 mod tls;
 
 use std::{
+    future::Future,
     io::{self, ErrorKind},
     net::SocketAddr,
     time::{Duration, Instant},
@@ -18,11 +19,15 @@ use nix::errno::Errno;
 use tokio::{
     io::AsyncReadExt as _,
     net::TcpStream,
-    time::{Instant as Deadline, timeout_at},
+    time::{Instant as Deadline, timeout, timeout_at},
 };
 
 use super::outcome::{Code, Finding, Outcome};
 use crate::config::{CheckConfig, Config};
+
+/// Within a segment a connection is accepted in a millisecond. One that is not by now, or after half of the time that it
+/// has, has lost a packet, or all of them.
+const HESITATION: Duration = Duration::from_millis(50);
 
 /// How to check one backend.
 pub struct Probe {
@@ -135,10 +140,11 @@ struct Success {
 }
 
 impl Check {
-    /// Carries the check out. It ends within its timeout.
-    pub async fn run(self) -> (Outcome, Option<Canary>) {
+    /// Carries the check out. It ends within its timeout. `hesitates` is called if the backend does not accept the
+    /// connection at once.
+    pub async fn run(self, hesitates: impl FnOnce()) -> (Outcome, Option<Canary>) {
         let start = Instant::now();
-        let result = self.ask().await;
+        let result = self.ask(hesitates).await;
         let latency = start.elapsed();
         match result {
             Ok(Success { code, finding, words, canary }) => (Outcome { code, finding, latency, words }, canary),
@@ -146,9 +152,11 @@ impl Check {
         }
     }
 
-    async fn ask(self) -> Result<Success, Failure> {
+    async fn ask(self, hesitates: impl FnOnce()) -> Result<Success, Failure> {
         let now = Deadline::now();
-        let stream = match timeout_at(now + self.connect_timeout, TcpStream::connect(self.address)).await {
+        let patience = HESITATION.min(self.connect_timeout / 2);
+        let connect = noting_hesitation(patience, TcpStream::connect(self.address), hesitates);
+        let stream = match timeout_at(now + self.connect_timeout, connect).await {
             Ok(connected) => connected.map_err(|error| not_connected(&error))?,
             Err(_) => return Err(Failure::late(Code::L4tout)),
         };
@@ -168,6 +176,18 @@ impl Check {
                 let _ = stream.set_zero_linger();
                 Ok(Success { code: Code::L4ok, finding: Finding::Ready, words: String::new(), canary: None })
             }
+        }
+    }
+}
+
+/// Calls `hesitates` if the future takes longer than `patience`.
+async fn noting_hesitation<F: Future>(patience: Duration, future: F, hesitates: impl FnOnce()) -> F::Output {
+    tokio::pin!(future);
+    match timeout(patience, &mut future).await {
+        Ok(output) => output,
+        Err(_) => {
+            hesitates();
+            future.await
         }
     }
 }
