@@ -69,8 +69,11 @@ pub const MAX_LOCAL_SOCKETS: u32 = 16_384;
 /// Backends that unconnected sockets have sent to of late.
 pub const MAX_LOCAL_PEERS: u32 = 8_192;
 
+/// Clients that can be led elsewhere by one sweep.
+pub const MAX_CLIENTS: u32 = 4096;
+
 /// Bytes of the ring of reports: a thousand of them, where one is enough to make the agent look.
-pub const REPORTS_BYTES: u32 = 16 * 1024;
+pub const REPORTS_BYTES: u32 = 32 * 1024;
 /// Bytes of the ring of orphans: ten thousand flows end in one sweep.
 pub const ORPHANS_BYTES: u32 = 1024 * 1024;
 
@@ -112,8 +115,10 @@ pub mod map {
     pub const BACKEND_STATS: &str = "BACKEND_STATS";
     /// Ring of [`crate::report::Report`]s.
     pub const REPORTS: &str = "REPORTS";
-    /// Backend id to the time of its last report, in nanoseconds of the monotonic clock.
+    /// [`crate::report::Symptom::index`] to when it was last reported, in nanoseconds of the monotonic clock.
     pub const REPORTED: &str = "REPORTED";
+    /// [`crate::client::Client`] to its [`crate::client::Whereabouts`], for a sweep.
+    pub const CLIENTS: &str = "CLIENTS";
     /// One [`crate::sweep::Sweep`].
     pub const SWEEP: &str = "SWEEP";
     /// Backend id to [`crate::sweep::FlowCount`].
@@ -126,7 +131,7 @@ pub mod map {
     pub const LOCAL_PEERS: &str = "LOCAL_PEERS";
 
     /// Every map above, in the order in which they are pinned.
-    pub const ALL: [&str; 24] = [
+    pub const ALL: [&str; 25] = [
         NODE,
         GATE,
         VIPS4,
@@ -146,6 +151,7 @@ pub mod map {
         BACKEND_STATS,
         REPORTS,
         REPORTED,
+        CLIENTS,
         SWEEP,
         FLOW_COUNTS,
         ORPHANS,

@@ -60,6 +60,8 @@ pub struct Flow<A> {
     /// SYN-ACK. From then on: the last one of this direction, where a reset of the packets' sender must stand to be
     /// taken (RFC 5961, section 3.2).
     pub acknowledged: u32,
+    /// TCP, host order: the sequence number of this direction's last segment with data, as far as the fast path can tell.
+    pub sequence: u32,
     /// Backend id.
     pub backend: u16,
     /// MAC address that the client's frames come from.
@@ -71,11 +73,11 @@ pub struct Flow<A> {
     /// A [`crate::backend::Location`]: that of the backend.
     pub location: u8,
     /// Always zero.
-    pub _pad: u8,
+    pub _pad: [u8; 5],
 }
 
-const _: () = assert!(size_of::<Flow<crate::net::Ip4>>() == 40);
-const _: () = assert!(size_of::<Flow<crate::net::Ip6>>() == 64);
+const _: () = assert!(size_of::<Flow<crate::net::Ip4>>() == 48);
+const _: () = assert!(size_of::<Flow<crate::net::Ip6>>() == 72);
 
 /// What both entries of a flow have in common.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -135,12 +137,13 @@ impl<A: Address> Flow<A> {
             address_delta: deltas.addresses,
             port_delta: deltas.ports,
             acknowledged: shared.acknowledged,
+            sequence: 0,
             backend: shared.backend,
             client_mac: shared.client_mac,
             state: shared.state,
             direction: direction as u8,
             location: shared.location,
-            _pad: 0,
+            _pad: [0; 5],
         }
     }
 

@@ -19,6 +19,8 @@ pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
 /// TCP header flag: reset the connection.
 pub const RST: u8 = 0x04;
+/// TCP header flag: what was sent so far is to reach the application.
+pub const PSH: u8 = 0x08;
 /// TCP header flag: the acknowledgement field is valid.
 pub const ACK: u8 = 0x10;
 

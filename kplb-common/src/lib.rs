@@ -23,6 +23,7 @@ pub mod service;
 pub mod flow;
 pub mod flow_state;
 pub mod fragment;
+pub mod silence;
 
 pub mod verdict;
 
@@ -30,6 +31,7 @@ pub mod stats;
 
 pub mod local;
 
+pub mod client;
 pub mod report;
 pub mod sweep;
 

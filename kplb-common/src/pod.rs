@@ -6,6 +6,7 @@ use aya::Pod;
 
 use crate::{
     backend::Backend,
+    client::{Client, Whereabouts},
     endpoint::Endpoint,
     fence::{Lease, Vip},
     flow::{Flow, FlowKey},
@@ -13,7 +14,7 @@ use crate::{
     local::{Diversion, LocalPeer},
     net::{Ip4, Ip6},
     node::Node,
-    report::Report,
+    report::{ClientReport, Report},
     service::Service,
     stats::BackendStats,
     sweep::{FlowCount, Orphan, Sweep},
@@ -24,6 +25,10 @@ use crate::{
 unsafe impl Pod for Backend {}
 // SAFETY: as above.
 unsafe impl Pod for BackendStats {}
+// SAFETY: as above.
+unsafe impl Pod for Client {}
+// SAFETY: as above.
+unsafe impl Pod for ClientReport {}
 // SAFETY: as above.
 unsafe impl Pod for Diversion {}
 // SAFETY: as above.
@@ -50,6 +55,8 @@ unsafe impl Pod for Service {}
 unsafe impl Pod for Sweep {}
 // SAFETY: as above.
 unsafe impl Pod for Vip {}
+// SAFETY: as above.
+unsafe impl Pod for Whereabouts {}
 // SAFETY: as above; the only addresses are `Ip4` and `Ip6`, whose sizes are asserted.
 unsafe impl<A: crate::net::Address> Pod for Endpoint<A> {}
 // SAFETY: as above.

@@ -15,6 +15,8 @@ pub enum SweepMode {
     EndIpv4 = 2,
     /// The same with all of IPv6.
     EndIpv6 = 3,
+    /// Leads the established flows of silent clients to where these were found: [`crate::client`].
+    LeadClients = 4,
 }
 
 /// What the agent asks of a sweep, and how it went; the one value of `SWEEP`.

@@ -16,6 +16,7 @@ use aya_ebpf::{
 use kplb_common::{
     abi,
     backend::Backend,
+    client::{Client, Whereabouts},
     endpoint::Endpoint,
     fence::{Lease, Vip},
     flow::{Flow, FlowKey},
@@ -25,7 +26,7 @@ use kplb_common::{
     maglev::{NO_BACKEND, Ring},
     net::{Ip4, Ip6},
     node::Node,
-    report::Report,
+    report::Symptom,
     service::Service,
     stats::BackendStats,
     sweep::{FlowCount, Orphan, Sweep},
@@ -117,7 +118,9 @@ static BACKEND_STATS: PerCpuArray<BackendStats> = PerCpuArray::with_max_entries(
 #[map]
 static REPORTS: RingBuf = RingBuf::with_byte_size(abi::REPORTS_BYTES, 0);
 #[map]
-static REPORTED: Array<u64> = Array::with_max_entries(abi::MAX_BACKENDS, 0);
+static REPORTED: Array<u64> = Array::with_max_entries(abi::MAX_BACKENDS * Symptom::COUNT, 0);
+#[map]
+static CLIENTS: HashMap<Client, Whereabouts> = HashMap::with_max_entries(abi::MAX_CLIENTS, BPF_F_NO_PREALLOC);
 
 #[map]
 static SWEEP: Array<Sweep> = Array::with_max_entries(1, 0);
@@ -284,17 +287,23 @@ pub fn count_verdict(index: u32) {
     }
 }
 
-/// When the backend was last reported.
+/// When this symptom of the backend was last reported.
 #[inline(always)]
-pub fn reported(id: u16) -> Option<&'static mut u64> {
+pub fn reported(id: u16, symptom: Symptom) -> Option<&'static mut u64> {
     // SAFETY: valid until the program ends. Of two processors that write at once one is right.
-    REPORTED.get_ptr_mut(u32::from(id)).map(|reported| unsafe { &mut *reported })
+    REPORTED.get_ptr_mut(symptom.index(id)).map(|reported| unsafe { &mut *reported })
 }
 
-/// Hands out a report, if there is room.
+/// Where a client was found, if it was looked for.
 #[inline(always)]
-pub fn push_report(report: Report) {
-    if let Some(mut entry) = REPORTS.reserve::<Report>(0) {
+pub fn whereabouts(client: &Client) -> Option<&'static Whereabouts> {
+    get(&CLIENTS, client)
+}
+
+/// Hands out a report of either kind, if there is room.
+#[inline(always)]
+pub fn push_report<T: 'static>(report: T) {
+    if let Some(mut entry) = REPORTS.reserve::<T>(0) {
         entry.write(report);
         entry.submit(0);
     }

@@ -145,6 +145,7 @@ fn fast_ingress<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
         && let Some(flow) = find(F::flows(), key, node, now)
         && let Ok(way) = rewrite::way::<F, P>(packet, &Plain, flow)
     {
+        track::listen::<F, P>(packet, &parsed, flow, now);
         track::touch(flow, now);
         track::note_acknowledged::<F, P>(packet, &parsed, flow);
         if way.comes_from_client() {

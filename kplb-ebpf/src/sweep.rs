@@ -1,9 +1,11 @@
-//! Going through the flow tables: counting, and ending the flows of backends that no longer serve.
+//! Going through the flow tables: counting, ending the flows of backends that no longer serve, and leading those of
+//! clients that were found elsewhere.
 
 use core::{ffi::c_void, mem::MaybeUninit, ptr};
 
 use aya_ebpf::helpers::generated::bpf_for_each_map_elem;
 use kplb_common::{
+    client::Client,
     flow::{Direction, Flow, FlowKey},
     flow_state::FlowState,
     net::{Address, TCP},
@@ -75,12 +77,29 @@ unsafe extern "C" fn visit<F: Family>(
             Table::HalfOpen => count.half_open += 1,
         }
     }
+    if walk.table == Table::Flows && walk.sweep.mode == SweepMode::LeadClients as u8 {
+        lead::<F>(key, flow);
+        return 0;
+    }
     let is_established = walk.table == Table::Flows && key.protocol == u32::from(TCP) && !is_closing;
     if is_established && ends::<F>(walk.sweep.mode, flow) && !end::<F>(key, flow) {
         walk.sweep.is_cut_short = 1;
         return 1;
     }
     0
+}
+
+/// Leads a flow to where its client was found, unless the client has said something since.
+#[inline(always)]
+fn lead<F: Family>(key: &FlowKey<F::Address>, flow: &mut Flow<F::Address>) {
+    let Some(found) = maps::whereabouts(&Client::new(&key.source)) else { return };
+    if !found.is_newer_than(flow.last_seen_ns) {
+        return;
+    }
+    flow.client_mac = found.mac;
+    if let Some(opposite) = maps::flow(F::flows(), &flow.opposite(key.protocol)) {
+        opposite.client_mac = found.mac;
+    }
 }
 
 /// Whether an established flow ends by this sweep.

@@ -2,11 +2,14 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use kplb_common::{
+    backend::Location,
+    client::Client,
     flow::{Direction, Flow, FlowKey},
-    flow_state::{self, ACK, FlowState},
-    net::Address,
+    flow_state::{self, ACK, FlowState, PSH},
+    net::{Address, TCP},
     node::Node,
     report::Symptom,
+    silence,
 };
 
 use crate::{
@@ -16,7 +19,7 @@ use crate::{
     maps::{self, FlowTable},
     packet::{Ethernet, Packet, Tcp},
     parse::Parsed,
-    report::report,
+    report::{report, report_client},
     rewrite,
 };
 
@@ -30,6 +33,9 @@ enum Table {
     Flows,
     HalfOpen,
 }
+
+/// The bytes of TCP options at most.
+const MAX_TCP_OPTIONS: usize = 40;
 
 /// Notes that the flow lives. Writing only what changes spares the other processors' caches.
 #[inline(always)]
@@ -55,6 +61,70 @@ pub fn note_acknowledged<F: Family, P: Packet>(
         if flow.acknowledged != acknowledged {
             flow.acknowledged = acknowledged;
         }
+    }
+}
+
+/// Whether a packet has something to say that calls for an answer. What of TCP has data shows without a look at where its
+/// header ends: it pushes, or is longer than any mere acknowledgement. Of datagrams, those to a client call for none.
+#[inline(always)]
+fn asks<F: Family>(parsed: &Parsed<F::Address>, flow: &Flow<F::Address>) -> bool {
+    if !parsed.is_tcp() {
+        return flow.direction != Direction::ToClient as u8;
+    }
+    let longest_mere = size_of::<F::Header>() + size_of::<Tcp>() + MAX_TCP_OPTIONS;
+    parsed.shape.flags & PSH != 0 || usize::from(parsed.shape.ip_length) > longest_mere
+}
+
+/// Notes what an end of an established flow says, and looks now and then whether it does so in vain. To be called before
+/// the packet's time is noted.
+#[inline(always)]
+pub fn listen<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address>, flow: &mut Flow<F::Address>, now_ns: u64) {
+    if !asks::<F>(parsed, flow) {
+        return;
+    }
+    let is_new_period = silence::is_new_period(flow.last_seen_ns, now_ns);
+    if !parsed.is_tcp() {
+        if is_new_period {
+            look_up_other::<F>(parsed.key.protocol, flow, flow.sequence, now_ns);
+        }
+    } else if let Some(tcp) = packet.header::<Tcp>(F::L4_OFFSET) {
+        let sequence = tcp.sequence.to_host();
+        if is_new_period || silence::is_not_after(sequence, flow.sequence) {
+            look_up_other::<F>(parsed.key.protocol, flow, sequence, now_ns);
+        } else {
+            flow.sequence = sequence;
+        }
+    }
+}
+
+/// Looks whether who says something now, with this sequence number if it is a TCP segment, does so in vain, and tells the
+/// agent. Notes the number.
+///
+/// A function of its own: it is called for few packets, and the fast path has no stack to spare.
+#[inline(never)]
+fn look_up_other<F: Family>(protocol: u32, flow: &mut Flow<F::Address>, sequence: u32, now_ns: u64) {
+    let (asked_ns, asked) = (flow.last_seen_ns, flow.sequence);
+    flow.sequence = sequence;
+    // The kernel looks after the way to this node's own backends, and from them.
+    if flow.location == Location::Local as u8 {
+        return;
+    }
+    let Some(other) = maps::flow(F::flows(), &flow.opposite(protocol)) else { return };
+    let (is_unanswered, repeats) = if protocol == u32::from(TCP) {
+        (silence::is_not_after(other.acknowledged, asked), silence::is_not_after(sequence, asked))
+    } else {
+        // What came within the same tick may have been an answer.
+        (asked_ns > other.last_seen_ns, false)
+    };
+    // What the other end says meanwhile is no answer to who repeats himself: it may be in vain as well.
+    let silent_since_ns = if repeats { asked_ns.min(other.last_seen_ns) } else { other.last_seen_ns };
+    if !is_unanswered || !silence::is_silent(silent_since_ns, now_ns) {
+        return;
+    }
+    if flow.direction == Direction::ToClient as u8 {
+        report_client(flow.backend, Client::new(&flow.destination), flow.client_mac, now_ns);
+    } else {
+        report(flow.backend, Symptom::Silent, now_ns);
     }
 }
 

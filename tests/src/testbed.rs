@@ -1,6 +1,6 @@
 //! kplb's programs with maps as a configuration makes them, run on made-up packets.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, net::IpAddr, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
@@ -10,7 +10,7 @@ use aya::{
 };
 use kplb::{
     config,
-    dataplane::{Dataplane, FlowTableSizes, Leases, LoadOptions, ModeChoice},
+    dataplane::{Dataplane, FlowTableSizes, Leases, LoadOptions, ModeChoice, Sighting},
     maglev::Rings,
     model::{self, Conditions, Desired, NodeFacts},
     plan::{self, Operation},
@@ -19,9 +19,7 @@ use kplb_common::{
     abi::map,
     flow::{Flow, FlowKey},
     fragment::{FragmentKey, Fragments},
-    net::{Address, Ip4, Ip6},
-    pod,
-    report::{Report, Symptom},
+    net::{Address, Ip4, Ip6, Mac},
     stats::BackendStats,
     sweep::{FlowCount, Orphan, SweepMode},
     verdict::{ForwardReason, Verdict},
@@ -300,13 +298,20 @@ impl Testbed {
     ///
     /// # Errors
     /// If a report is none.
-    pub fn reports(&mut self) -> Result<Vec<(u16, Symptom)>> {
+    pub fn reports(&mut self) -> Result<Vec<Sighting>> {
         let mut reports = Vec::new();
         while let Some(record) = self.reports.next() {
-            let report: Report = pod::read(&record).context("a report of another size")?;
-            reports.push((report.backend, Symptom::from_u8(report.symptom).context("an unknown symptom")?));
+            reports.push(Sighting::decode(&record).context("a report that says nothing")?);
         }
         Ok(reports)
+    }
+
+    /// Leads the established flows of clients to where they were found just now.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn lead_clients(&mut self, clients: &[IpAddr], mac: Mac) -> Result<()> {
+        self.dataplane.lead_clients(clients, mac)
     }
 
     /// Forgets all flows, and all datagrams in fragments.

@@ -5,11 +5,12 @@ use aya::maps::MapType;
 use kplb::{config::FlowsConfig, dataplane::FlowTableSizes, model::NodeFacts};
 use kplb_common::{
     abi::{
-        DEFAULT_FLOW_ENTRIES, DEFAULT_HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_FRAGMENTED, MAX_LOCAL_PEERS,
+        DEFAULT_FLOW_ENTRIES, DEFAULT_HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_CLIENTS, MAX_FRAGMENTED, MAX_LOCAL_PEERS,
         MAX_LOCAL_SOCKETS, MAX_SERVICES, N_LEASES, ORPHANS_BYTES, RELEASE_PROGRAM, REPORTS_BYTES, SOCKET_PROGRAMS,
         SWEEP_PROGRAM, TC_PROGRAM, XDP_PROGRAM, map,
     },
     backend::Backend,
+    client::{Client, Whereabouts},
     endpoint::Endpoint,
     fence::{Lease, Vip},
     flow::{Flow, FlowKey},
@@ -18,6 +19,7 @@ use kplb_common::{
     local::{Diversion, LocalPeer},
     net::{Ip4, Ip6, Mac},
     node::Node,
+    report::Symptom,
     service::Service,
     stats::BackendStats,
     sweep::{FlowCount, Sweep},
@@ -89,7 +91,8 @@ const EXPECTED: [Expected; map::ALL.len()] = [
     table::<u32, u64>(map::VERDICTS, MapType::PerCpuArray, Verdict::COUNT),
     table::<u32, BackendStats>(map::BACKEND_STATS, MapType::PerCpuArray, MAX_BACKENDS),
     ring(map::REPORTS, REPORTS_BYTES),
-    table::<u32, u64>(map::REPORTED, MapType::Array, MAX_BACKENDS),
+    table::<u32, u64>(map::REPORTED, MapType::Array, MAX_BACKENDS * Symptom::COUNT),
+    table::<Client, Whereabouts>(map::CLIENTS, MapType::Hash, MAX_CLIENTS),
     table::<u32, Sweep>(map::SWEEP, MapType::Array, 1),
     table::<u32, FlowCount>(map::FLOW_COUNTS, MapType::Array, MAX_BACKENDS),
     ring(map::ORPHANS, ORPHANS_BYTES),

@@ -120,18 +120,21 @@ impl<'a> Backends<'a> {
         }
     }
 
-    /// Takes into account what the data path saw.
-    pub(super) fn take_reports(&mut self, reports: &[(u16, Symptom)]) {
-        for (id, symptom) in reports {
-            let id = usize::from(*id);
-            if id >= self.names.len() {
-                continue;
-            }
-            debug!("{}: the data path saw {symptom:?}", self.name(id));
-            if *symptom == Symptom::Refused {
+    /// Takes into account what the data path saw of a backend.
+    pub(super) fn take_symptom(&mut self, id: u16, symptom: Symptom) {
+        let id = usize::from(id);
+        if id >= self.names.len() {
+            return;
+        }
+        debug!("{}: the data path saw {symptom:?}", self.name(id));
+        match symptom {
+            Symptom::Refused => {
                 self.board.suspect(id);
+                self.watches.check_now(id);
             }
-            self.watches.check_now(id);
+            Symptom::Unanswered => self.watches.check_now(id),
+            // Streams of datagrams are never answered: that is no reason to check all the time.
+            Symptom::Silent | Symptom::SilentClient => {}
         }
     }
 

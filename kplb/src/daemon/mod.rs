@@ -15,6 +15,7 @@ mod local;
 mod preflight;
 mod probe;
 mod report;
+mod search;
 mod serve;
 mod signals;
 mod start;
@@ -25,16 +26,15 @@ mod watches;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use kplb_common::report::Symptom;
 use nix::sys::signal::Signal;
 use tokio::runtime;
 use tracing::{error, info};
 
-use self::{claim::Duty, signals::Signals, surroundings::Surroundings, vips::Vips};
+use self::{claim::Duty, search::Found, signals::Signals, surroundings::Surroundings, vips::Vips};
 use crate::{
     config::Config,
     control::server::Call,
-    dataplane::{Dataplane, ModeChoice},
+    dataplane::{Dataplane, ModeChoice, Sighting},
     health::watch::News,
     netlink::{client::Netlink, watch::Changes},
     privileges,
@@ -64,8 +64,10 @@ enum Event {
     Changed(Changes),
     /// Checks of backends have ended, or connections to them.
     News(Vec<(usize, News)>),
-    /// The data path has seen something of backends.
-    Reports(Vec<(u16, Symptom)>),
+    /// The data path has seen something.
+    Sightings(Vec<Sighting>),
+    /// Clients that said nothing any more are found.
+    Found(Found),
     /// What a backend is used for changes with time.
     Due,
     /// A client of the control socket wants something.

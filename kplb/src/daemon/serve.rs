@@ -1,6 +1,7 @@
 //! The loop of a serving agent.
 
 use std::{
+    collections::BTreeSet,
     future,
     net::IpAddr,
     ops::ControlFlow,
@@ -25,6 +26,7 @@ use super::{
     local::Local,
     probe::{self, Occasion},
     report::{Sources, report},
+    search::{Found, Missing, Search},
     signals::Signals,
     surroundings::{InterfaceGone, Surroundings},
     vips::Vips,
@@ -34,7 +36,7 @@ use crate::{
         Answer, Request,
         server::{Call, Server},
     },
-    dataplane::{Attached, Dataplane, Reports},
+    dataplane::{Attached, Dataplane, Reports, Sighting},
     health::watch::News,
     maglev::Rings,
     model::{self, Desired},
@@ -65,6 +67,7 @@ pub(super) struct Agent<'a> {
     pub(super) lock: &'a Lock,
     pub(super) backends: Backends<'a>,
     pub(super) reports: Reports,
+    pub(super) search: Search,
     pub(super) resetter: Arc<Resetter>,
     pub(super) watch: Watch,
     pub(super) server: Server,
@@ -85,8 +88,9 @@ async fn follow_events(agent: &mut Agent<'_>, signals: &mut Signals) -> Result<(
     loop {
         let flow = match agent.next_event(signals).await? {
             Event::Changed(changes) => agent.follow(changes).await?,
-            Event::News(news) => agent.take(news),
-            Event::Reports(reports) => agent.take_reports(&reports),
+            Event::News(news) => agent.take(news).await,
+            Event::Sightings(sightings) => agent.heed(sightings).await,
+            Event::Found(found) => agent.lead_to(&found),
             Event::Due => agent.update_or_log(),
             Event::Call(call) => agent.answer(call),
             Event::Duty(duty) => agent.carry_out(duty).await,
@@ -135,7 +139,8 @@ impl Agent<'_> {
             signal = signals.next() => Ok(Event::Signal(signal.context("the signal thread ended")?)),
             changes = self.watch.changed() => Ok(Event::Changed(changes?)),
             news = self.backends.news() => Ok(Event::News(news)),
-            reports = self.reports.next() => Ok(Event::Reports(reports.context("read reports of the data path")?)),
+            sightings = self.reports.next() => Ok(Event::Sightings(sightings.context("read reports of the data path")?)),
+            Some(found) = self.search.found() => Ok(Event::Found(found)),
             () = reached(next_change) => Ok(Event::Due),
             call = self.server.next() => Ok(Event::Call(call.context("the control socket was closed")?)),
             duty = self.claim.duty() => Ok(Event::Duty(duty?)),
@@ -178,13 +183,56 @@ impl Agent<'_> {
         Ok(self.update_or_log())
     }
 
-    fn take(&mut self, news: Vec<(usize, News)>) -> ControlFlow<()> {
+    async fn take(&mut self, news: Vec<(usize, News)>) -> ControlFlow<()> {
+        let hesitant = news.iter().filter(|(_, news)| *news == News::Hesitates).map(|(id, _)| *id).collect();
+        self.doubt(&hesitant).await;
         self.backends.take(news);
         self.update_or_log()
     }
 
-    fn take_reports(&mut self, reports: &[(u16, Symptom)]) -> ControlFlow<()> {
-        self.backends.take_reports(reports);
+    /// What the data path has seen is a reason to look.
+    async fn heed(&mut self, sightings: Vec<Sighting>) -> ControlFlow<()> {
+        let mut silent = BTreeSet::new();
+        for sighting in sightings {
+            match sighting {
+                Sighting::Backend(id, symptom) => {
+                    self.backends.take_symptom(id, symptom);
+                    if matches!(symptom, Symptom::Silent | Symptom::Unanswered) {
+                        silent.insert(usize::from(id));
+                    }
+                }
+                Sighting::SilentClient { client, mac } => {
+                    if let Some(question) = self.surroundings.question_for(client).await {
+                        let own = self.surroundings.survey().mac;
+                        self.search.look_for(Missing { client, mac }, question, own, Instant::now());
+                    }
+                }
+            }
+        }
+        self.doubt(&silent).await;
+        ControlFlow::Continue(())
+    }
+
+    /// Asks for the next hops to these backends: they may be elsewhere.
+    async fn doubt(&mut self, backends: &BTreeSet<usize>) {
+        if backends.is_empty() {
+            return;
+        }
+        // Ids follow the order of the configuration: an invariant of the model.
+        let all = self.options.config.services.iter().flat_map(|service| &service.backends).enumerate();
+        let doubtful = all.filter(|(id, _)| backends.contains(id)).map(|(_, backend)| backend.address.ip()).collect();
+        self.surroundings.doubt(&doubtful, Instant::now()).await;
+    }
+
+    fn lead_to(&mut self, Found { clients, mac }: &Found) -> ControlFlow<()> {
+        let start = Instant::now();
+        match self.dataplane.lead_clients(clients, *mac) {
+            Ok(()) => {
+                debug!("at {mac}: {clients:?}");
+                info!("led the flows of {} silent clients to {mac} within {:.1?}", clients.len(), start.elapsed());
+            }
+            Err(error) => error!("cannot lead clients to {mac}: {error:#}"),
+        }
         ControlFlow::Continue(())
     }
 

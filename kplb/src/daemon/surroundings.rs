@@ -1,19 +1,25 @@
-//! The node around the data path, as last read from the kernel, and the neighbour entries that the agent keeps alive.
+//! The node around the data path, as last read from the kernel, and the neighbour entries that the agent keeps alive and
+//! true.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv6Addr},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result};
 use tracing::{debug, info, warn};
 
 use super::preflight;
-use crate::netlink::{
-    client::Netlink,
-    facts::{KnownNeighbours, Reach, Snapshot, Survey},
-    message::{InterfaceAddress, Link, Suitability},
-    watch::Changes,
+use crate::{
+    netlink::{
+        client::Netlink,
+        facts::{KnownNeighbours, Reach, Snapshot, Standing, Survey},
+        message::{InterfaceAddress, Link, Suitability},
+        watch::Changes,
+    },
+    packet_socket::PacketSocket,
+    who_has::{pacing::Pacing, question::Question},
 };
 
 /// What the agent knows of the node.
@@ -25,6 +31,9 @@ pub(super) struct Surroundings {
     known: KnownNeighbours,
     /// Next hops whose entries this agent made the kernel look after.
     managed: BTreeSet<IpAddr>,
+    /// By which the segment is asked for next hops, and how often it may be.
+    wire: PacketSocket,
+    pacing: Pacing,
     backends: BTreeSet<IpAddr>,
     vips: BTreeSet<IpAddr>,
     survey: Survey,
@@ -47,9 +56,9 @@ impl Surroundings {
         let mac = link.mac.context("the interface has no MAC address")?;
         let snapshot = Snapshot { link, addresses: Vec::new(), routes: BTreeMap::new(), neighbours: Vec::new() };
         let survey = Survey { mac, ipv4: None, ipv6: None, local: BTreeSet::new(), reach: BTreeMap::new() };
-        let known = KnownNeighbours::default();
-        let mut surroundings =
-            Self { netlink, device, snapshot, known, managed: BTreeSet::new(), backends, vips, survey };
+        let wire = PacketSocket::open(&snapshot.link.name)?;
+        let (known, managed, pacing) = (KnownNeighbours::default(), BTreeSet::new(), Pacing::default());
+        let mut surroundings = Self { netlink, device, snapshot, known, managed, wire, pacing, backends, vips, survey };
         surroundings.refresh(Changes::everything()).await?;
         Ok(surroundings)
     }
@@ -94,6 +103,48 @@ impl Surroundings {
                     self.managed.insert(next_hop);
                 }
                 Err(error) => warn!("{error:#}"),
+            }
+        }
+    }
+
+    /// Asks the segment for the next hops to these backends, which seem not to get what is sent to them; as often as is
+    /// seemly. The kernel hears the answers, corrects its entries, and says so.
+    pub(super) async fn doubt(&mut self, backends: &BTreeSet<IpAddr>, now: Instant) {
+        for next_hop in self.survey.next_hops_to(backends) {
+            let standing = self.snapshot.standing(next_hop);
+            if standing == Standing::Fixed || !self.pacing.may_ask(next_hop, now) {
+                continue;
+            }
+            debug!("next hop {next_hop}: where is it?");
+            if let Err(error) = self.ask_for(next_hop, standing).await {
+                debug!("{error:#}");
+            }
+        }
+    }
+
+    async fn ask_for(&self, next_hop: IpAddr, standing: Standing) -> Result<()> {
+        if standing == Standing::Unresolved {
+            // Of one that it has given up it takes no answer (`ndisc_recv_na` in the kernel's net/ipv6/ndisc.c), but one
+            // that it is told to use it asks for itself, once a second.
+            self.netlink.manage_neighbour(self.snapshot.link.index, next_hop).await?;
+        }
+        if let Some(question) = self.snapshot.question_for(next_hop, &self.vips) {
+            self.wire.send(&question.frame(self.survey.mac)).context("ask for a next hop")?;
+        }
+        Ok(())
+    }
+
+    /// The question by which to find a client: for itself, or for the router to it. None if it is not behind the
+    /// interface, or the node has no address to ask from.
+    pub(super) async fn question_for(&self, client: IpAddr) -> Option<Question> {
+        match self.netlink.route(client).await {
+            Ok(route) => {
+                let neighbour = self.snapshot.neighbour_towards(client, route)?;
+                self.snapshot.question_for(neighbour, &self.vips)
+            }
+            Err(error) => {
+                debug!("{error:#}");
+                None
             }
         }
     }

@@ -16,11 +16,12 @@ use aya_log::EbpfLogger;
 use kplb_common::{
     abi::{self, map},
     backend::Backend,
+    client::{Client, Whereabouts},
     fence::Vip,
     gate::Gate,
     local::Diversion,
     maglev::{NO_BACKEND, RING_SIZE, Ring},
-    net::{Ip4, Ip6},
+    net::{Ip4, Ip6, Mac},
     sweep::{Orphan, Sweep, SweepMode},
 };
 use tracing::Level;
@@ -28,7 +29,7 @@ use tracing::Level;
 use super::{
     attach::{self, Attached, ModeChoice, TcLink},
     counters::{self, Counters},
-    leases::Leases,
+    leases::{Leases, monotonic_now_ns},
     local,
     object::OBJECT,
     pins,
@@ -323,6 +324,22 @@ impl Dataplane {
     /// If it was taken before, or cannot be watched. Must be called on a tokio runtime.
     pub fn reports(&mut self) -> anyhow::Result<Reports> {
         Reports::new(records::take(&mut self.ebpf, map::REPORTS)?)
+    }
+
+    /// Leads the established flows of these clients to where they were found just now, but for those on which they say
+    /// something of their own.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn lead_clients(&mut self, clients: &[IpAddr], mac: Mac) -> anyhow::Result<()> {
+        let found = Whereabouts { found_ns: monotonic_now_ns(), mac, ..Whereabouts::default() };
+        for clients in clients.chunks(abi::MAX_CLIENTS as usize) {
+            let keys = clients.iter().copied().map(Client::from);
+            keys.clone().try_for_each(|client| self.insert(map::CLIENTS, &client, &found))?;
+            self.sweep(SweepMode::LeadClients)?;
+            keys.into_iter().try_for_each(|client| self.remove::<_, Whereabouts>(map::CLIENTS, &client))?;
+        }
+        Ok(())
     }
 
     /// The leases of the fenced VIPs. Once: an election is the only one to renew them.

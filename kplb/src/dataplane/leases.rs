@@ -1,4 +1,4 @@
-//! The leases by which this node answers for its fenced VIPs, and the clock they are on.
+//! The leases by which this node answers for its fenced VIPs, and the clocks of the data path.
 
 use std::time::Duration;
 
@@ -62,7 +62,17 @@ const fn index(family: Family) -> u32 {
 /// The time on the clock of the leases, which is that of the fence: `CLOCK_BOOTTIME`, in nanoseconds (`bpf-helpers(7)`,
 /// `bpf_ktime_get_boot_ns`). It goes on while the machine is suspended, unlike that of standard Rust's `Instant`.
 pub fn boottime_now_ns() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has this clock, and the pointer is valid");
+    now_ns(ClockId::CLOCK_BOOTTIME)
+}
+
+/// The time on the clock of the flows: `CLOCK_MONOTONIC`, in nanoseconds (`bpf_ktime_get_coarse_ns`, which is at most a
+/// tick behind).
+pub(super) fn monotonic_now_ns() -> u64 {
+    now_ns(ClockId::CLOCK_MONOTONIC)
+}
+
+fn now_ns(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock).expect("Linux has these clocks, and the pointer is valid");
     // Centuries fit.
     u64::try_from(Duration::from(now).as_nanos()).unwrap_or(u64::MAX)
 }

@@ -19,4 +19,4 @@ pub use kernel::{Dataplane, FlowTableSizes, LoadOptions};
 pub use leases::{Leases, boottime_now_ns};
 pub use object::{FLOOR_OBJECT, OBJECT};
 pub use pins::{pin_directory, remove_pins};
-pub use records::Reports;
+pub use records::{Reports, Sighting};

@@ -1,6 +1,6 @@
 //! The rings through which the data path tells something.
 
-use std::io;
+use std::{io, net::IpAddr};
 
 use anyhow::Context as _;
 use aya::{
@@ -8,8 +8,9 @@ use aya::{
     maps::{MapData, RingBuf},
 };
 use kplb_common::{
+    net::Mac,
     pod,
-    report::{Report, Symptom},
+    report::{ClientReport, Report, Symptom},
     sweep::Orphan,
 };
 use tokio::io::{Interest, unix::AsyncFd};
@@ -20,7 +21,21 @@ pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<RingBuf<MapDat
     RingBuf::try_from(map).with_context(|| format!("the map {name} is of another type"))
 }
 
-/// What the data path reports of backends.
+/// What the data path has seen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sighting {
+    /// A symptom of the backend with this id.
+    Backend(u16, Symptom),
+    /// A client to which a backend speaks in vain.
+    SilentClient {
+        /// Its address.
+        client: IpAddr,
+        /// Where its frames came from.
+        mac: Mac,
+    },
+}
+
+/// What the data path reports.
 pub struct Reports(AsyncFd<RingBuf<MapData>>);
 
 impl Reports {
@@ -33,13 +48,13 @@ impl Reports {
         Ok(Self(ring))
     }
 
-    /// Waits for reports: backend ids and what was seen of them, all that have come. Safe to cancel.
-    pub async fn next(&mut self) -> io::Result<Vec<(u16, Symptom)>> {
+    /// Waits for reports, and returns all that have come. Safe to cancel.
+    pub async fn next(&mut self) -> io::Result<Vec<Sighting>> {
         loop {
             let mut ready = self.0.readable_mut().await?;
             let mut reports = Vec::new();
             while let Some(record) = ready.get_inner_mut().next() {
-                reports.extend(pod::read::<Report>(&record).and_then(decode));
+                reports.extend(Sighting::decode(&record));
             }
             ready.clear_ready();
             if !reports.is_empty() {
@@ -49,8 +64,15 @@ impl Reports {
     }
 }
 
-fn decode(report: Report) -> Option<(u16, Symptom)> {
-    Some((report.backend, Symptom::from_u8(report.symptom)?))
+impl Sighting {
+    /// What a record of the ring says; nothing, if it is none.
+    pub fn decode(record: &[u8]) -> Option<Self> {
+        if let Some(Report { backend, symptom, .. }) = pod::read(record) {
+            return Some(Self::Backend(backend, Symptom::from_u8(symptom)?));
+        }
+        let ClientReport { client, mac, .. } = pod::read(record)?;
+        Some(Self::SilentClient { client: client.address()?, mac })
+    }
 }
 
 /// The flows that sweeps have ended.

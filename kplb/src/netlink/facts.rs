@@ -8,7 +8,7 @@ use std::{
 use kplb_common::net::Mac;
 
 use super::message::{InterfaceAddress, Link, Neighbour, Route, Suitability, Upkeep, shares_prefix};
-use crate::model::NodeFacts;
+use crate::{model::NodeFacts, who_has::question::Question};
 
 /// One consistent reading of the kernel.
 #[derive(Clone, Debug)]
@@ -54,6 +54,26 @@ pub enum Reach {
     OtherInterface(u32),
     /// Nowhere.
     Unreachable,
+}
+
+impl Reach {
+    const fn next_hop(&self) -> Option<IpAddr> {
+        match self {
+            Self::Via { next_hop, .. } => Some(*next_hop),
+            _ => None,
+        }
+    }
+}
+
+/// What the kernel makes of a neighbour.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// It sends to it.
+    Valid,
+    /// It does not know its MAC address, or has given it up.
+    Unresolved,
+    /// An administrator has set its MAC address.
+    Fixed,
 }
 
 /// The last known MAC address of each next hop.
@@ -114,7 +134,7 @@ impl Snapshot {
             Route::Via { interface, .. } if interface != self.link.index => Reach::OtherInterface(interface),
             Route::Via { gateway, .. } => {
                 let next_hop = gateway.unwrap_or(backend);
-                let current = self.neighbours.iter().find(|n| n.address == next_hop).and_then(|n| n.mac);
+                let current = self.neighbour(next_hop).and_then(|neighbour| neighbour.mac);
                 Reach::Via { next_hop, mac: current.or_else(|| known.0.get(&next_hop).copied()) }
             }
         }
@@ -143,6 +163,36 @@ impl Snapshot {
             .map(|entry| entry.address)
     }
 
+    fn neighbour(&self, address: IpAddr) -> Option<&Neighbour> {
+        self.neighbours.iter().find(|neighbour| neighbour.address == address)
+    }
+
+    /// What the kernel makes of a neighbour.
+    pub fn standing(&self, neighbour: IpAddr) -> Standing {
+        match self.neighbour(neighbour) {
+            Some(entry) if entry.upkeep == Upkeep::Permanent => Standing::Fixed,
+            Some(entry) if entry.mac.is_some() => Standing::Valid,
+            _ => Standing::Unresolved,
+        }
+    }
+
+    /// The neighbour that gets packets to an address by this route, if it is behind the interface.
+    pub fn neighbour_towards(&self, address: IpAddr, route: Route) -> Option<IpAddr> {
+        match route {
+            Route::Via { interface, gateway } if interface == self.link.index => Some(gateway.unwrap_or(address)),
+            _ => None,
+        }
+    }
+
+    /// The question who has an address, from the address of the interface that is next to it.
+    pub fn question_for(&self, address: IpAddr, vips: &BTreeSet<IpAddr>) -> Option<Question> {
+        let is_of_family: fn(IpAddr) -> bool = match address {
+            IpAddr::V4(_) => |own| own.is_ipv4(),
+            IpAddr::V6(_) => |own| own.is_ipv6(),
+        };
+        Question::from(self.source_address(is_of_family, vips, &[address])?, address)
+    }
+
     /// Whether the interface has an address that is soon fit to be a source for packets to backends.
     pub fn is_settling(&self) -> bool {
         self.addresses
@@ -154,10 +204,8 @@ impl Snapshot {
     /// The next hops of the survey whose entries the kernel does not look after by itself and that no administrator
     /// has set.
     pub fn unmanaged(&self, survey: &Survey) -> Vec<IpAddr> {
-        let is_unmanaged = |next_hop: &IpAddr| {
-            let entry = self.neighbours.iter().find(|neighbour| neighbour.address == *next_hop);
-            entry.is_none_or(|neighbour| neighbour.upkeep == Upkeep::OnDemand)
-        };
+        let is_unmanaged =
+            |next_hop: &IpAddr| self.neighbour(*next_hop).is_none_or(|neighbour| neighbour.upkeep == Upkeep::OnDemand);
         survey.next_hops().into_iter().filter(is_unmanaged).collect()
     }
 }
@@ -181,11 +229,16 @@ impl Survey {
 
     /// The neighbours that must be resolved.
     pub fn next_hops(&self) -> BTreeSet<IpAddr> {
-        let next_hop = |reach: &Reach| match reach {
-            Reach::Via { next_hop, .. } => Some(*next_hop),
-            _ => None,
-        };
-        self.reach.values().filter_map(next_hop).collect()
+        self.reach.values().filter_map(Reach::next_hop).collect()
+    }
+
+    /// Those that get what is sent to these backends.
+    pub fn next_hops_to(&self, backends: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+        self.reach
+            .iter()
+            .filter(|(backend, _)| backends.contains(backend))
+            .filter_map(|(_, reach)| reach.next_hop())
+            .collect()
     }
 
     /// Whether every backend behind the interface can be sent to.
@@ -331,6 +384,70 @@ mod tests {
         assert_eq!(facts.local, BTreeSet::from([ip("198.18.0.11"), ip("198.19.0.1")]));
         assert_eq!(facts.macs, BTreeMap::from([(ip("198.18.0.21"), OTHER_MAC), (ip("198.18.9.1"), OTHER_MAC)]));
         assert_eq!(snapshot.unmanaged(&survey), [ip("198.18.0.21"), ip("198.18.0.22")]);
+    }
+
+    #[test]
+    fn whom_to_ask_for() {
+        let v6 = address(ETH0, "2001:2::11/64", Suitability::Primary);
+        let snapshot = snapshot(
+            &[
+                address(ETH0, "198.18.0.100/32", Suitability::Primary),
+                address(ETH0, "198.18.0.11/24", Suitability::Primary),
+                address(ETH0, "198.19.0.11/24", Suitability::Primary),
+                v6,
+            ],
+            &[
+                ("198.18.0.21", ON_LINK),
+                ("198.18.9.1", Route::Via { interface: ETH0, gateway: Some(ip("198.18.0.1")) }),
+                ("198.18.9.2", Route::Via { interface: ETH0, gateway: Some(ip("198.18.0.1")) }),
+                ("198.18.8.1", Route::Unreachable),
+            ],
+            &[
+                neighbour("198.18.0.1", Some(OTHER_MAC), Upkeep::Permanent),
+                neighbour("198.18.0.21", Some(OTHER_MAC), Upkeep::Managed),
+                neighbour("198.18.0.22", None, Upkeep::Managed),
+            ],
+        );
+        let next_hops =
+            |backends: &[&str]| survey(&snapshot).next_hops_to(&backends.iter().map(|backend| ip(backend)).collect());
+        assert_eq!(next_hops(&["198.18.9.1", "198.18.9.2", "198.18.8.1"]), BTreeSet::from([ip("198.18.0.1")]));
+        assert_eq!(next_hops(&["198.18.0.21"]), BTreeSet::from([ip("198.18.0.21")]));
+        for (neighbour, standing) in [
+            ("198.18.0.1", Standing::Fixed),
+            ("198.18.0.21", Standing::Valid),
+            ("198.18.0.22", Standing::Unresolved),
+            ("198.18.0.23", Standing::Unresolved),
+        ] {
+            assert_eq!(snapshot.standing(ip(neighbour)), standing, "{neighbour}");
+        }
+
+        // A client on the segment, behind a router, behind another interface, nowhere.
+        let client = ip("198.18.0.101");
+        let router = Some(ip("198.18.0.1"));
+        for (route, neighbour) in [
+            (ON_LINK, Some(client)),
+            (Route::Via { interface: ETH0, gateway: router }, router),
+            (Route::Via { interface: ETH1, gateway: router }, None),
+            (Route::Local, None),
+            (Route::Unreachable, None),
+        ] {
+            assert_eq!(snapshot.neighbour_towards(client, route), neighbour, "{route:?}");
+        }
+
+        // From the address next to it, and from no VIP.
+        let vips = BTreeSet::from([ip("198.18.0.100"), ip("2001:2::100")]);
+        for (neighbour, sender) in [
+            ("198.18.0.21", "198.18.0.11"),
+            ("198.19.0.21", "198.19.0.11"),
+            ("203.0.113.1", "198.18.0.11"),
+            ("2001:2::21", "2001:2::11"),
+            ("fe80::21", "2001:2::11"),
+        ] {
+            let question = Question::from(ip(sender), ip(neighbour));
+            assert_eq!(snapshot.question_for(ip(neighbour), &vips), question, "{neighbour}");
+        }
+        let bare = Snapshot { addresses: vec![v6], ..snapshot };
+        assert_eq!(bare.question_for(client, &vips), None);
     }
 
     #[test]

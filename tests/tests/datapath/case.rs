@@ -61,6 +61,10 @@ pub enum Step {
     Age(Tuple, Duration),
     /// The first fragments of all datagrams came so long ago.
     AgeFragments(Duration),
+    /// One entry has not been used for so long.
+    AgeOne(Tuple, Duration),
+    /// One entry was used so long after now.
+    Ahead(Tuple, Duration),
     /// The lease of a family is given for longer than the tests take, or over as of now.
     Lease(model::Family, Lease),
     /// There is such an entry, or none.
@@ -227,6 +231,8 @@ pub fn take(testbed: &mut Testbed, step: &Step) -> Result<()> {
         Step::Apply(operation) => testbed.apply(operation),
         Step::Age(tuple, age) => age_of(testbed, tuple, *age),
         Step::AgeFragments(age) => testbed.age_fragments(*age),
+        Step::AgeOne(tuple, age) => move_time_of(testbed, tuple, |ns| ns.wrapping_sub(nanoseconds(*age))),
+        Step::Ahead(tuple, time) => move_time_of(testbed, tuple, |ns| ns.wrapping_add(nanoseconds(*time))),
         Step::Lease(family, lease) => {
             const HOUR_NS: u64 = 60 * 60 * 1_000_000_000;
             let left_ns = match lease {
@@ -263,6 +269,19 @@ pub fn entry(testbed: &mut Testbed, tuple: &Tuple) -> Option<(FlowState, Table)>
         Key::V4(key) => testbed.flow(&key).map(|(flow, table)| (flow.state(), table)),
         Key::V6(key) => testbed.flow(&key).map(|(flow, table)| (flow.state(), table)),
     }
+}
+
+/// Changes when an entry was used last.
+fn move_time_of(testbed: &mut Testbed, tuple: &Tuple, change: impl FnOnce(u64) -> u64) -> Result<()> {
+    match key(tuple) {
+        Key::V4(key) => testbed.change_flow(&key, |flow| flow.last_seen_ns = change(flow.last_seen_ns)),
+        Key::V6(key) => testbed.change_flow(&key, |flow| flow.last_seen_ns = change(flow.last_seen_ns)),
+    }
+}
+
+/// Centuries fit.
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn age_of(testbed: &mut Testbed, tuple: &Tuple, age: Duration) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The data path on made-up packets: one table of cases, floods, and sweeps.
+//! The data path on made-up packets: one table of cases, floods, sweeps, and ends that speak in vain.
 //!
 //! Every expected packet is the sent one with the fields replaced that are to change, built anew with its checksums
 //! from scratch.
@@ -19,6 +19,7 @@ mod shape;
 mod vlan;
 
 mod pressure;
+mod silence;
 mod sweep;
 
 use std::{collections::HashSet, path::Path};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use kplb::plan::Operation;
+use kplb::{dataplane::Sighting, plan::Operation};
 use kplb_common::{
     backend::{Backend, BackendState, Location},
     flow_state::FlowState::Closing,
@@ -220,20 +220,22 @@ fn symptoms_are_reported() -> Result<()> {
             take_all(&mut testbed, &flow.opened())?;
             assert_eq!(testbed.reports()?, []);
             take(&mut testbed, &flow.client_sent(&flow.client_sends(SYN)))?;
-            assert_eq!(testbed.reports()?, [(id, Symptom::Unanswered)]);
+            assert_eq!(testbed.reports()?, [Sighting::Backend(id, Symptom::Unanswered)]);
             // Not again at once, but after a while.
             take(&mut testbed, &flow.client_sent(&flow.client_sends(SYN)))?;
             assert_eq!(testbed.reports()?, []);
             let interval = std::time::Duration::from_nanos(REPORT_INTERVAL_NS);
             poll::until("the next report", 20 * interval, || {
                 let sent = take(&mut testbed, &flow.client_sent(&flow.client_sends(SYN)));
-                sent.is_ok() && testbed.reports().is_ok_and(|reports| reports == [(id, Symptom::Unanswered)])
+                sent.is_ok()
+                    && testbed.reports().is_ok_and(|reports| reports == [Sighting::Backend(id, Symptom::Unanswered)])
             })?;
             poll::until("a refusal", 20 * interval, || {
                 let flow = flow.of_client(family.at(103, KEPT_PORT + 1), KEPT_PORT + 1);
                 let sent = take_all(&mut testbed, &flow.opened())
                     .and_then(|()| take(&mut testbed, &flow.backend_sent(&flow.backend_sends(RST | ACK))));
-                sent.is_ok() && testbed.reports().is_ok_and(|reports| reports == [(id, Symptom::Refused)])
+                sent.is_ok()
+                    && testbed.reports().is_ok_and(|reports| reports == [Sighting::Backend(id, Symptom::Refused)])
             })?;
             // An established connection may be reset for any reason.
             testbed.clear_flows()?;
