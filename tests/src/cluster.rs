@@ -43,7 +43,13 @@ impl Persistence {
 }
 
 /// A `kplb.toml` of a TCP and a UDP service in both families, with these hosts as backends.
-pub fn configuration<'a>(backends: impl IntoIterator<Item = &'a Host> + Clone, persistence: Persistence) -> String {
+pub fn configuration<'a>(backends: impl IntoIterator<Item = &'a Host>, persistence: Persistence) -> String {
+    let backends: Vec<_> = backends.into_iter().map(|host| (host.name(), host.addresses())).collect();
+    configuration_of(&backends, persistence)
+}
+
+/// The same with backends of these names and addresses, IPv4 first.
+pub fn configuration_of(backends: &[(&str, [IpAddr; 2])], persistence: Persistence) -> String {
     let mut text = String::new();
     for (vip, family) in VIPS.into_iter().zip(["v4", "v6"]) {
         for (protocol, port) in [("tcp", HTTPS_PORT), ("udp", UDP_PORT)] {
@@ -51,10 +57,9 @@ pub fn configuration<'a>(backends: impl IntoIterator<Item = &'a Host> + Clone, p
             text +=
                 &format!("[[service]]\nname = \"{protocol}-{family}\"\nvip = \"{vip}\"\nprotocol = \"{protocol}\"\n");
             text += &format!("persistence = \"{}\"\n", persistence.name());
-            for host in backends.clone() {
-                let address = if vip.is_ipv4() { host.ipv4().into() } else { IpAddr::from(host.ipv6()) };
-                let address = SocketAddr::from((address, port));
-                text += &format!("[[service.backend]]\nname = \"{}\"\naddress = \"{address}\"\n", host.name());
+            for (name, [ipv4, ipv6]) in backends {
+                let address = SocketAddr::from((if vip.is_ipv4() { *ipv4 } else { *ipv6 }, port));
+                text += &format!("[[service.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n");
             }
         }
     }

@@ -17,8 +17,10 @@ pub mod bench;
 
 pub mod agent;
 pub mod apiserver;
+pub mod beyond;
 pub mod client;
 pub mod cluster;
+pub mod conversation;
 
 pub mod banner;
 pub mod vip_client;

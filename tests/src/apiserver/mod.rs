@@ -67,13 +67,23 @@ impl<'a> Apiserver<'a> {
 
     /// Starts it on other ports.
     pub fn start_on(host: &'a Host, https: &[u16], udp: &[u16]) -> Result<Self> {
+        let udp: Vec<SocketAddr> = host
+            .addresses()
+            .into_iter()
+            .flat_map(|address| udp.iter().map(move |port| (address, *port).into()))
+            .collect();
+        Self::start_at(host, https, &udp)
+    }
+
+    /// Starts it on other ports, and for UDP on these addresses: an echo from another one than was asked is none.
+    pub fn start_at(host: &'a Host, https: &[u16], udp: &[SocketAddr]) -> Result<Self> {
         let mut command = Command::new(workspace_program("apiserver")?);
         command.args(["--name", host.name()]);
         for &port in https {
             command.arg("--listen").arg(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).to_string());
         }
-        for (address, &port) in host.addresses().into_iter().flat_map(|address| udp.iter().map(move |p| (address, p))) {
-            command.arg("--udp").arg(SocketAddr::from((address, port)).to_string());
+        for address in udp {
+            command.arg("--udp").arg(address.to_string());
         }
         let process = Process::spawn(host.namespace(), "apiserver", command)?;
         process.wait_for_line(LISTENING, START)?;
