@@ -4,7 +4,7 @@
 //! which is part of the pin path: an agent never opens maps of another layout.
 
 /// Version of the layout of all maps; part of the pin path.
-pub const LAYOUT_VERSION: u32 = 10;
+pub const LAYOUT_VERSION: u32 = 11;
 
 /// Name of the XDP program on the interface's ingress.
 ///

@@ -14,7 +14,7 @@ use kplb_common::{
 
 use crate::{
     family::Family,
-    layout::{Layout, Walked},
+    layout::{Layout, Plain, Walked},
     lookup::find,
     maps::{self, FlowTable},
     packet::{Ethernet, Packet, Tcp},
@@ -67,7 +67,7 @@ pub fn note_acknowledged<F: Family, P: Packet>(
 /// Whether a packet has something to say that calls for an answer. What of TCP has data shows without a look at where its
 /// header ends: it pushes, or is longer than any mere acknowledgement. Of datagrams, those to a client call for none.
 #[inline(always)]
-fn asks<F: Family>(parsed: &Parsed<F::Address>, flow: &Flow<F::Address>) -> bool {
+fn asks<F: Family>(parsed: &Parsed<F::Address, Plain>, flow: &Flow<F::Address>) -> bool {
     if !parsed.is_tcp() {
         return flow.direction != Direction::ToClient as u8;
     }
@@ -78,7 +78,12 @@ fn asks<F: Family>(parsed: &Parsed<F::Address>, flow: &Flow<F::Address>) -> bool
 /// Notes what an end of an established flow says, and looks now and then whether it does so in vain. To be called before
 /// the packet's time is noted.
 #[inline(always)]
-pub fn listen<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address>, flow: &mut Flow<F::Address>, now_ns: u64) {
+pub fn listen<F: Family, P: Packet>(
+    packet: &P,
+    parsed: &Parsed<F::Address, Plain>,
+    flow: &mut Flow<F::Address>,
+    now_ns: u64,
+) {
     if !asks::<F>(parsed, flow) {
         return;
     }
