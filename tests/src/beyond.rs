@@ -18,9 +18,6 @@ use crate::{
     netns::Namespace,
 };
 
-/// The largest packet that a link carries unless it is told otherwise.
-pub const USUAL_MTU: u32 = 1500;
-
 /// The last parts of the addresses of routers and of the host behind them.
 const ROUTERS: u8 = 200;
 const HOST: u8 = 2;
@@ -29,7 +26,6 @@ const HOST: u8 = 2;
 #[derive(Debug)]
 pub struct Router {
     namespace: Namespace,
-    number: u8,
 }
 
 /// A host that was moved behind routers.
@@ -140,26 +136,11 @@ impl Router {
             }
             anyhow::Ok(())
         })?;
-        Ok(Self { namespace, number })
+        Ok(Self { namespace })
     }
 
     /// Where it runs.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
-    }
-
-    /// Its addresses on the nodes' segment, IPv4 first.
-    pub fn addresses(&self) -> [IpAddr; 2] {
-        addresses(0, ROUTERS + self.number)
-    }
-
-    /// Sets the largest packet that it sends to the second segment.
-    pub fn set_far_mtu(&self, mtu: u32) -> Result<()> {
-        self.namespace.ip(&format!("link set far mtu {mtu}"))
-    }
-
-    /// Gives its interface on the nodes' segment another MAC address.
-    pub fn set_near_mac(&self, mac: &str) -> Result<()> {
-        self.namespace.ip(&format!("link set near address {mac}"))
     }
 }

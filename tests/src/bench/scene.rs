@@ -11,10 +11,15 @@ use kplb::{dataplane::FlowTableSizes, model::NodeFacts};
 use kplb_common::net::Mac;
 
 use super::packets::{self, Flags, SEQUENCE};
-use crate::testbed::{Hook, Testbed};
+use crate::{
+    frames::icmp::IcmpError,
+    testbed::{Hook, Testbed},
+};
 
 const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 2, 1];
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
 const PORT: u16 = 6443;
 const N_BACKENDS: u8 = 8;
 /// The first of the ports that a frame's varied bytes count through.
@@ -33,6 +38,8 @@ pub enum Traffic {
     Opening,
     /// Of no flow.
     Unknown,
+    /// An ICMP error about a packet of no flow.
+    Error,
 }
 
 /// The loaded program. Dropped, it leaves nothing.
@@ -135,6 +142,10 @@ impl Scene {
             Traffic::ToClient => {
                 let (nat, backend) = packets::endpoints(&self.run(&packets::tcp(from_client, client, vip, ack)?)?)?;
                 packets::tcp([[2, 0, 0, 0, 3, 0], NODE_MAC], backend, nat, ack)?
+            }
+            Traffic::Error => {
+                let sent = packets::tcp([NODE_MAC, CLIENT_MAC], vip, client, ack)?;
+                IcmpError::too_big(from_client, self.client, self.vip, sent[ETHERNET..].to_vec()).build()
             }
         };
         Ok((frame, source_port))

@@ -43,11 +43,13 @@ fn main() -> Result<()> {
         case("established, to backend, 64k flows", &many, Traffic::ToBackend, MANY, Some(13.0)),
         case("new flow", &opening, Traffic::Opening, MANY, Some(35.0)),
         case("of no flow: reset", &opening, Traffic::Unknown, 1, None),
+        case("ICMP error about no flow", &opening, Traffic::Error, 1, None),
         case("IPv6: not ours", &one_v6, Traffic::NotOurs, 1, None),
         case("IPv6: established, to backend, 1 flow", &one_v6, Traffic::ToBackend, 1, None),
         case("IPv6: established, to client, 1 flow", &one_v6, Traffic::ToClient, 1, None),
         case("IPv6: established, to backend, 64k flows", &many_v6, Traffic::ToBackend, MANY, None),
         case("IPv6: new flow", &opening_v6, Traffic::Opening, MANY, None),
+        case("IPv6: ICMP error about no flow", &opening_v6, Traffic::Error, 1, None),
     ];
     cases.retain(|case| case.name.contains(&arguments.only));
     let measurements = measure(&cases, arguments.rounds, arguments.packets)?;

@@ -2,15 +2,18 @@
 
 use anyhow::{Result, ensure};
 use kplb::dataplane::FlowTableSizes;
-use kplb_common::net::{TCP, UDP};
+use kplb_common::{
+    net::{TCP, UDP},
+    verdict::{DropReason, Verdict},
+};
 use kplb_tests::{
-    frames::SYN,
+    frames::{ACK, SYN, icmp::IcmpError},
     testbed::{Hook, Testbed},
 };
 
 use crate::{
     case::{Case, check, entry, take},
-    scene::{Family, Flow, Kind},
+    scene::{CLIENT_MAC, Family, Flow, Kind, NODE_MAC},
 };
 
 const TABLES: FlowTableSizes = FlowTableSizes { max_flows: 1024, max_half_open: 1024 };
@@ -69,4 +72,39 @@ fn established_flows_survive_a_flood_v6() -> Result<()> {
 #[test]
 fn established_flows_of_the_node_survive_a_flood() -> Result<()> {
     survives(Family::V4, Kind::Local)
+}
+
+/// Errors about packets that nobody has sent: each is dropped and counted, and leaves nothing behind.
+fn a_flood_of_errors_leaves_nothing(family: Family) -> Result<()> {
+    let mut testbed = Testbed::new(&family.configuration(10_000..=32_767), &family.facts(), TABLES)?;
+    let flow = Flow::new(family, TCP, Kind::Remote);
+    flow.established().iter().try_for_each(|step| take(&mut testbed, step))?;
+    let n_entries = testbed.n_entries();
+    for protocol in [TCP, UDP] {
+        for n in 0..N_PACKETS {
+            let other = spoofed(family, &Flow::new(family, protocol, Kind::Remote), n);
+            let unsent = other.client_gets(&other.backend_sends(ACK)).build();
+            let macs = [CLIENT_MAC, NODE_MAC];
+            let error = IcmpError::too_big(macs, other.client.ip(), other.vip.ip(), unsent[14..].to_vec()).build();
+            let (verdict, output) = testbed.judge(Hook::Xdp, &error)?;
+            ensure!(verdict == Verdict::Drop(DropReason::IcmpUnknownFlow), "packet {n}: {}", verdict.name());
+            ensure!(output.frame == error, "packet {n} was changed");
+        }
+    }
+    ensure!(testbed.n_entries() == n_entries, "the flood has left entries");
+    ensure!(testbed.reports()?.is_empty(), "the flood was reported");
+    for step in [flow.client_sent(&flow.data()), flow.backend_sent(&flow.reply_data())] {
+        take(&mut testbed, &step)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_flood_of_errors_leaves_nothing_v4() -> Result<()> {
+    a_flood_of_errors_leaves_nothing(Family::V4)
+}
+
+#[test]
+fn a_flood_of_errors_leaves_nothing_v6() -> Result<()> {
+    a_flood_of_errors_leaves_nothing(Family::V6)
 }
