@@ -1,7 +1,7 @@
 //! Clients on the nodes themselves: their sockets are led to backends, wherever the VIPs are.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener},
     process::Command,
     time::{Duration, Instant},
 };
@@ -288,6 +288,48 @@ fn pods_are_clients_too() -> Result<()> {
     agent.process().wait_for_line_after(cut, "node2 of service tcp-v4: active -> ", SOON)?;
     pod.wait_for_line_after(cut, "ended", SOON)?;
     pod.wait_for_line_after(cut, "ConnectionRefused", SOON)?;
+    agent.stop()
+}
+
+/// While the first checks of a service run this node knows nothing, and the VIP's holder may: clients go there. Once a
+/// backend has answered, they are led.
+#[test]
+fn nothing_is_led_while_first_checks_run() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
+    let (node, backend, holder) = (lab.node(1), lab.node(2), lab.client(1));
+    let [ipv4, ipv6] = cluster::VIPS;
+    holder.namespace().ip(&format!("address add {ipv4}/32 dev eth0\naddress add {ipv6}/128 dev eth0 nodad\n"))?;
+    let at_vips = Apiserver::start_at(holder, &[HTTPS_PORT], &cluster::udp())?;
+    // A backend that accepts connections and says nothing, so that its first check takes its time.
+    let silent = backend.namespace().run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, HTTPS_PORT)))?;
+    let text = cluster::configuration([backend], Persistence::Client).replace(
+        "persistence = ",
+        &format!("check = {{ type = \"https\", port = {HTTPS_PORT}, timeout = \"60s\" }}\npersistence = "),
+    );
+    let file = cluster::write(&text)?;
+    let agent = Agent::spawn(node, ["--config", &file.path().to_string_lossy(), "--mode", "native"])?;
+    poll::until("programs at sockets", SOON, || {
+        socket_pins(node).is_ok_and(|pins| pins.len() == abi::SOCKET_PROGRAMS.len() + 1)
+    })?;
+    let clients = || -> Result<Vec<String>> {
+        let tcp = endpoints(HTTPS_PORT).into_iter().map(|vip| ("tcp", vip));
+        let udp = endpoints(UDP_PORT).into_iter().flat_map(|vip| [("connected", vip), ("unconnected", vip)]);
+        tcp.chain(udp).map(|(kind, vip)| says(&client(node, kind, &[vip])?)).collect()
+    };
+    for line in clients()? {
+        ensure!(line.ends_with("node client1"), "{line}; the agent wrote:\n{}", agent.output());
+    }
+    ensure!(!agent.output().contains("ready"), "the first checks are over:\n{}", agent.output());
+
+    // It hands the VIPs over, and the backend begins to talk.
+    drop(at_vips);
+    holder.namespace().ip(&format!("address delete {ipv4}/32 dev eth0\naddress delete {ipv6}/128 dev eth0\n"))?;
+    drop(silent);
+    let _apiserver = Apiserver::start(backend)?;
+    all_are(&agent, "active")?;
+    for line in clients()? {
+        ensure!(line.ends_with("node node2"), "{line}; the agent wrote:\n{}", agent.output());
+    }
     agent.stop()
 }
 
