@@ -63,9 +63,9 @@ pub const REPEAT_RANGE: RangeInclusive<u32> = 0..=100;
 /// Times for a command that make sense.
 pub const NOTIFY_TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60 * 60);
 
-/// Between the default priorities of two nodes: enough that the first of them has claimed the VIPs, and the other has
-/// heard it, before that one's turn.
-const PRIORITY_STEP: u8 = 10;
+/// Between the default priorities of two nodes, 29 ms of skew time at the default interval: enough that the first of them
+/// has claimed the VIPs, and the other has heard it, before that one's turn, though a busy board wakes it late.
+const PRIORITY_STEP: u8 = 30;
 
 impl VrrpConfig {
     /// The virtual router of the family of `address`, which is the source of this node's adverts, for those of the VIPs

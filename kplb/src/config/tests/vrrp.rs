@@ -109,13 +109,13 @@ fn each_node_finds_its_place_among_the_peers() {
     let vips = BTreeSet::from(["198.18.0.100", "2001:2::100"].map(ip));
     let settings = |own: &str| vrrp.settings(ip(own), &vips, |peer| *peer == ip(own));
     let first = settings("198.18.0.11");
-    assert_eq!((first.priority, first.version), (120, Version::V3));
+    assert_eq!((first.priority, first.version), (160, Version::V3));
     assert_eq!(first.addresses, [ip("198.18.0.100")]);
     assert_eq!(first.transport, Transport::Unicast(["198.18.0.12", "198.18.0.13"].map(ip).into()));
-    assert_eq!(settings("198.18.0.12").priority, 110);
+    assert_eq!(settings("198.18.0.12").priority, 130);
     assert_eq!(settings("198.18.0.13").priority, 100);
     let v6 = settings("2001:2::11");
-    assert_eq!((v6.priority, v6.addresses), (110, vec![ip("2001:2::100")]));
+    assert_eq!((v6.priority, v6.addresses), (130, vec![ip("2001:2::100")]));
     assert_eq!(v6.transport, Transport::Unicast(vec![ip("2001:2::12")]));
     // A list of one is a list: another that is added later must not find this one elsewhere.
     let alone =
