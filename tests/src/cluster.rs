@@ -66,7 +66,12 @@ pub fn configuration_of(backends: &[(&str, [IpAddr; 2])], persistence: Persisten
     text
 }
 
-/// The same with an election between these hosts, and more lines for it.
+/// A configuration of these makings without checks of backends.
+pub fn unchecked(configuration: &str) -> String {
+    configuration.replace("persistence = ", "check = { type = \"none\" }\npersistence = ")
+}
+
+/// A configuration with an election between these hosts, and more lines for it.
 pub fn elected(hosts: &[Host], settings: &str) -> String {
     let peers: Vec<String> = hosts.iter().flat_map(Host::addresses).map(|address| format!("\"{address}\"")).collect();
     let services = configuration(hosts, Persistence::Client);

@@ -65,8 +65,6 @@ fn ensure_never_down(agent: &Agent<'_>) -> Result<()> {
     Ok(())
 }
 
-const UNCHECKED: &str = "check = { type = \"none\" }\npersistence = ";
-
 /// The only backend moves to another MAC address, and says nothing of it, while a client talks with it.
 fn backend_moves(manners: &[Manner], configuration: impl FnOnce(String) -> String) -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
@@ -89,12 +87,12 @@ fn a_backend_moves_and_says_nothing() -> Result<()> {
 /// Nothing but the requests can tell.
 #[test]
 fn a_backend_that_is_not_checked_moves_and_says_nothing_tcp() -> Result<()> {
-    backend_moves(&[Manner::Requests], |text| text.replace("persistence = ", UNCHECKED))
+    backend_moves(&[Manner::Requests], |text| cluster::unchecked(&text))
 }
 
 #[test]
 fn a_backend_that_is_not_checked_moves_and_says_nothing_udp() -> Result<()> {
-    backend_moves(&[Manner::Datagrams], |text| text.replace("persistence = ", UNCHECKED))
+    backend_moves(&[Manner::Datagrams], |text| cluster::unchecked(&text))
 }
 
 /// Nothing but the checks can tell: nobody speaks while it moves.
@@ -221,7 +219,7 @@ fn between_balancer_and_backend(change: impl FnOnce(&Beyond<'_>) -> Result<()>) 
     let _apiserver =
         Apiserver::start_at(lab.node(2), &[HTTPS_PORT], &beyond.addresses().map(|address| (address, UDP_PORT).into()))?;
     let text = cluster::configuration_of(&[("node2", beyond.addresses())], Persistence::Client);
-    let agent = cluster::start_agent(lab.node(1), &text.replace("persistence = ", UNCHECKED), "native")?;
+    let agent = cluster::start_agent(lab.node(1), &cluster::unchecked(&text), "native")?;
     let topics = topics(&[Manner::Requests, Manner::Datagrams]);
     let talks = Conversations::start(lab.client(1).namespace(), &topics)?;
     let moved = Instant::now();
@@ -257,7 +255,7 @@ fn a_next_hop_goes_and_comes_back() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let (node, backend) = (lab.node(1), lab.node(2));
-    let text = cluster::configuration([backend], Persistence::Client).replace("persistence = ", UNCHECKED);
+    let text = cluster::unchecked(&cluster::configuration([backend], Persistence::Client));
     let agent = cluster::start_agent(node, &text, "native")?;
     let host = lab.client(1).namespace();
     let requests = Conversations::start(host, &topics(&[Manner::Requests]))?;
