@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod health;
+pub mod ids;
 pub mod import;
 pub mod maglev;
 pub mod model;

@@ -1,8 +1,6 @@
 //! The desired state of the data path: what the configuration and the facts about the node come to.
 //!
-//! Invariant: ids follow the order of the configuration. A service's id is its place in it, a backend's id its place
-//! among the backends of all services; the same configuration gives the same ids whatever the facts are. Another
-//! configuration may give an id to another server: flows that pinned it must not outlive the change.
+//! Invariant: the same configuration, ids, facts and conditions give the same state, whatever the maps hold.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,6 +24,7 @@ use kplb_common::{
 
 use crate::{
     config::{BackendConfig, Config, FlowsConfig, Protocol, ServiceConfig},
+    ids::Ids,
     maglev::{Member, Rings},
 };
 
@@ -59,9 +58,9 @@ pub const FULL_SHARE: u32 = 1024;
 /// What backends and services are used for at the moment.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Conditions {
-    /// By backend id.
+    /// By place among the backends of all services.
     pub backends: Vec<Condition>,
-    /// What becomes of a new flow while there is nobody to give it to, by service id.
+    /// What becomes of a new flow while there is nobody to give it to, by place of the service in the configuration.
     pub when_empty: Vec<WhenEmpty>,
 }
 
@@ -112,6 +111,11 @@ pub enum EndpointKey {
 }
 
 impl Endpoint {
+    /// Where clients reach a service.
+    pub fn of(service: &ServiceConfig) -> Self {
+        Self { address: service.vip, protocol: service.protocol }
+    }
+
     /// The key of this endpoint in the map of its family.
     pub fn key(&self) -> EndpointKey {
         let port = Be16::from_host(self.address.port());
@@ -187,6 +191,7 @@ pub enum ModelError {
 /// When this node cannot serve the configuration.
 pub fn desired(
     config: &Config,
+    ids: &Ids,
     facts: &NodeFacts,
     conditions: &Conditions,
     rings: &mut Rings,
@@ -194,17 +199,18 @@ pub fn desired(
     let mut desired = Desired::empty();
     desired.node = node(config, facts);
     let fenced_vips = config.fenced_vips();
-    // Ids fit: the configuration has no more services and backends than the maps have room for.
-    let mut backend_ids = 0_u16..;
+    let mut places = 0..;
     let mut gate = [0; GATE_WORDS];
-    for (service_id, service) in (0_u16..).zip(&config.services) {
+    for (place, service) in config.services.iter().enumerate() {
         check(service, facts)?;
+        let service_id = ids.service(place);
         let mut members = Vec::with_capacity(service.backends.len());
         let mut local_backend = NO_BACKEND;
-        // In this order: the other way round would take an id for the backend that ends the list.
-        for (backend, id) in service.backends.iter().zip(backend_ids.by_ref()) {
+        // In this order: the other way round would take a place for the backend that ends the list.
+        for (backend, place) in service.backends.iter().zip(places.by_ref()) {
+            let id = ids.backend(place);
             open_gate(&mut gate, &Endpoint { address: backend.address, protocol: service.protocol });
-            let Condition { share, state } = conditions.backends[usize::from(id)];
+            let Condition { share, state } = conditions.backends[place];
             let weight = u32::from(backend.weight) * share;
             let is_preferred = weight > 0
                 && service.local_clients == LocalClients::PreferLocal
@@ -219,7 +225,7 @@ pub fn desired(
         let address = service.vip.ip();
         let fencing = if fenced_vips.contains(&address) { Fencing::Fenced } else { Fencing::Open };
         desired.vips.insert(address, Vip::new(fencing));
-        let endpoint = Endpoint { address: service.vip, protocol: service.protocol };
+        let endpoint = Endpoint::of(service);
         open_gate(&mut gate, &endpoint);
         desired.services.insert(
             endpoint,
@@ -228,7 +234,7 @@ pub fn desired(
                 id: service_id,
                 persistence: service.persistence as u8,
                 forwarding: ForwardingMode::Nat as u8,
-                when_empty: conditions.when_empty[usize::from(service_id)] as u8,
+                when_empty: conditions.when_empty[place] as u8,
                 local_clients: service.local_clients as u8,
                 local_backend,
             },
@@ -322,6 +328,14 @@ fn location(backend: &BackendConfig, facts: &NodeFacts) -> Location {
     if facts.local.contains(&backend.address.ip()) { Location::Local } else { Location::Remote }
 }
 
+/// An address as backends in the maps have it.
+pub fn wide(address: IpAddr) -> Ip6 {
+    match address {
+        IpAddr::V4(v4) => Ip4::from(v4).widen(),
+        IpAddr::V6(v6) => v6.into(),
+    }
+}
+
 fn backend(backend: &BackendConfig, service: u16, facts: &NodeFacts, state: BackendState) -> Backend {
     let ip = backend.address.ip();
     let location = location(backend, facts);
@@ -333,10 +347,7 @@ fn backend(backend: &BackendConfig, service: u16, facts: &NodeFacts, state: Back
     Backend {
         mac,
         port: Be16::from_host(backend.address.port()),
-        address: match ip {
-            IpAddr::V4(v4) => Ip4::from(v4).widen(),
-            IpAddr::V6(v6) => v6.into(),
-        },
+        address: wide(ip),
         service,
         state: state as u8,
         location: location as u8,
@@ -378,7 +389,7 @@ mod tests {
     "#;
 
     fn active(config: &Config, facts: &NodeFacts) -> Result<Desired, ModelError> {
-        desired(config, facts, &Conditions::all_active(config), &mut Rings::default())
+        desired(config, &Ids::in_order(config), facts, &Conditions::all_active(config), &mut Rings::default())
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -482,7 +493,8 @@ mod tests {
         let mut conditions = Conditions::all_active(&config);
         conditions.backends[0] = Condition { share: 0, state: BackendState::Down };
         conditions.when_empty[0] = WhenEmpty::Wait;
-        let desired = desired(&config, &facts(), &conditions, &mut Rings::default()).expect("possible");
+        let desired =
+            desired(&config, &Ids::in_order(&config), &facts(), &conditions, &mut Rings::default()).expect("possible");
         let states: Vec<u8> = desired.backends.values().map(|backend| backend.state).collect();
         assert_eq!(states, [BackendState::Down as u8, 1, 1, 1]);
         // The other one has no weight.
@@ -496,7 +508,8 @@ mod tests {
     #[test]
     fn the_nodes_own_backend_is_preferred_while_it_is_active() {
         let preferred = |config: &Config, conditions: &Conditions| {
-            let desired = desired(config, &facts(), conditions, &mut Rings::default()).expect("possible");
+            let desired =
+                desired(config, &Ids::in_order(config), &facts(), conditions, &mut Rings::default()).expect("possible");
             let service = desired.services[&endpoint("198.18.0.100:6443", Protocol::Tcp)];
             (service.local_clients, service.local_backend)
         };
@@ -524,7 +537,8 @@ mod tests {
         let config = config::parse(text, "test").expect("valid");
         let mut conditions = Conditions::all_active(&config);
         conditions.backends[0].share = FULL_SHARE / 2;
-        let desired = desired(&config, &facts(), &conditions, &mut Rings::default()).expect("possible");
+        let desired =
+            desired(&config, &Ids::in_order(&config), &facts(), &conditions, &mut Rings::default()).expect("possible");
         let share = crate::maglev::share(&desired.rings[&0], 0);
         assert!((share - 1.0 / 3.0).abs() < 0.001, "{share}");
     }

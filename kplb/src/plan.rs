@@ -97,6 +97,15 @@ impl Operation {
         matches!((self, next), (Self::SetRing { service: a, .. }, Self::SetRing { service: b, .. }) if *a < *b)
     }
 
+    /// Whether flows may have lost their backend by it.
+    pub fn ends_flows(&self) -> bool {
+        match self {
+            Self::SetBackend { backend, .. } => !backend.is_serving(),
+            Self::RemoveBackend { .. } => true,
+            _ => false,
+        }
+    }
+
     /// The service and its new ring, if that is what it sets.
     pub fn ring(&self) -> Option<(u16, Arc<Ring>)> {
         match self {
@@ -343,6 +352,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{BackendConfig, Config, FlowsConfig, NodeConfig, OnDown, Protocol, ServiceConfig},
+        ids::Ids,
         maglev::Rings,
         model::{Condition, Conditions, FULL_SHARE, NodeFacts, desired, open_gate},
     };
@@ -414,7 +424,8 @@ mod tests {
             services.retain(|service| seen.insert((service.vip, service.protocol)));
             let config = Config { node: NodeConfig::default(), flows: FlowsConfig::default(), vrrp: None, services };
             let conditions = Conditions { backends: conditions, ..Conditions::all_active(&config) };
-            let desired = desired(&config, &facts, &conditions, &mut Rings::default()).expect("a node that can serve");
+            let desired = desired(&config, &Ids::in_order(&config), &facts, &conditions, &mut Rings::default())
+                .expect("a node that can serve");
             with_fences(desired, &fenced)
         })
     }
@@ -542,7 +553,8 @@ mod tests {
     fn state(text: &str) -> Desired {
         let config = crate::config::parse(text, "test").expect("valid");
         let facts = NodeFacts { ipv4: Some(Ipv4Addr::new(198, 18, 0, 11)), ..NodeFacts::default() };
-        desired(&config, &facts, &Conditions::all_active(&config), &mut Rings::default()).expect("possible")
+        desired(&config, &Ids::in_order(&config), &facts, &Conditions::all_active(&config), &mut Rings::default())
+            .expect("possible")
     }
 
     const ONE: &str = "[[service]]\nvip = '198.18.0.100:1'\nbackend = [{ address = '198.18.0.12:1' }]";

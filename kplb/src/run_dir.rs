@@ -21,7 +21,7 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::health::board::Decision;
+use crate::{dataplane::ClassicFilter, health::board::Decision};
 
 /// Environment variable that sets the run directory.
 const RUN_DIR_VARIABLE: &str = "KPLB_RUN_DIR";
@@ -182,9 +182,12 @@ impl Lock {
         Ok(Some(record))
     }
 
-    /// Records what is about to be added. The file is replaced as a whole.
-    pub fn write_record(&self, record: &Record) -> Result<()> {
-        self.replace(&self.run_dir.record_file(&self.interface), record)
+    /// Changes the record, before what it says is done. The file is replaced as a whole.
+    pub fn amend_record(&self, amend: impl FnOnce(&mut Record)) -> Result<()> {
+        // Whoever could not read it has said so.
+        let mut record = self.record().ok().flatten().unwrap_or_default();
+        amend(&mut record);
+        self.replace(&self.run_dir.record_file(&self.interface), &record)
     }
 
     /// What was decided by hand, by this agent's predecessors.
@@ -253,6 +256,15 @@ pub type Decisions = BTreeMap<String, BTreeMap<String, Decision>>;
 pub struct Record {
     /// The VIPs on the interface.
     pub vips: Vec<IpAddr>,
+    /// The TC program's filter, where the kernel lets it not be pinned.
+    #[serde(default)]
+    pub classic: Option<ClassicFilter>,
+    /// Of which build the programs are ([`crate::dataplane::build`]).
+    #[serde(default)]
+    pub build: Option<u64>,
+    /// How many configurations the data path has followed.
+    #[serde(default)]
+    pub generation: u64,
 }
 
 #[cfg(test)]
@@ -288,10 +300,10 @@ mod tests {
     #[test]
     fn the_record_outlives_the_agent() {
         let run_dir = run_dir("record");
-        let record = Record { vips: vec![IpAddr::from([198, 18, 0, 100])] };
+        let record = Record { vips: vec![IpAddr::from([198, 18, 0, 100])], generation: 3, ..Record::default() };
         let lock = locked(&run_dir);
         assert_eq!(lock.record().expect("readable"), None);
-        lock.write_record(&record).expect("writable");
+        lock.amend_record(|new| *new = record.clone()).expect("writable");
         drop(lock);
         let lock = locked(&run_dir);
         assert_eq!(lock.record().expect("readable"), Some(record));

@@ -3,6 +3,7 @@
 use std::{ffi::OsStr, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
 
 use crate::{
     lab::Host,
@@ -46,6 +47,14 @@ impl<'a> Agent<'a> {
         let mut command = kplb()?;
         command.args(["attach", interface]).args(arguments);
         Ok(Self { host, process: Process::spawn(host.namespace(), "kplb attach", command)? })
+    }
+
+    /// Has it end and leave everything in place for another.
+    pub fn leave(mut self) -> Result<()> {
+        self.process.signal(Signal::SIGUSR2)?;
+        let status = self.process.wait(READY)?;
+        anyhow::ensure!(status.success(), "kplb attach: {status}; it wrote:\n{}", self.process.output());
+        Ok(())
     }
 
     /// Where it runs.

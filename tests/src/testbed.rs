@@ -11,6 +11,7 @@ use aya::{
 use kplb::{
     config,
     dataplane::{Dataplane, FlowTableSizes, Leases, LoadOptions, ModeChoice, Sighting},
+    ids::Ids,
     maglev::Rings,
     model::{self, Conditions, Desired, NodeFacts},
     plan::{self, Operation},
@@ -153,13 +154,22 @@ impl Testbed {
         pin: impl FnOnce(&Path) -> Result<()> + Send,
     ) -> Result<Self> {
         let config = config::parse(configuration, "testbed").map_err(|problems| anyhow!("{problems}"))?;
-        let desired = model::desired(&config, facts, &Conditions::all_active(&config), &mut Rings::default())?;
+        let desired = model::desired(
+            &config,
+            &Ids::in_order(&config),
+            facts,
+            &Conditions::all_active(&config),
+            &mut Rings::default(),
+        )?;
         let namespace = Namespace::new("testbed")?;
         let load = || {
             let maps = Path::new(PINS).join("maps");
             fs::create_dir_all(&maps)?;
             pin(&maps)?;
             let mut dataplane = Dataplane::load(LoadOptions {
+                predecessor: None,
+                classic: None,
+                current: None,
                 interface: "none",
                 interface_index: 0,
                 mode: ModeChoice::Auto,

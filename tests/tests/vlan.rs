@@ -12,6 +12,7 @@ use aya::{
 use kplb::{
     bpffs, config,
     dataplane::{Dataplane, FLOOR_OBJECT, FlowTableSizes, LoadOptions, ModeChoice},
+    ids::Ids,
     maglev::Rings,
     model::{self, Conditions, NodeFacts},
     netlink::features,
@@ -66,7 +67,13 @@ impl Balancer {
                 .map(|ip| (ip, Mac::new(backend.mac())))
                 .collect(),
         };
-        let desired = model::desired(&config, &facts, &Conditions::all_active(&config), &mut Rings::default())?;
+        let desired = model::desired(
+            &config,
+            &Ids::in_order(&config),
+            &facts,
+            &Conditions::all_active(&config),
+            &mut Rings::default(),
+        )?;
         let dataplane = node.namespace().run(|| {
             bpffs::ensure(Path::new(PINS))?;
             let index = fs::read_to_string("/sys/class/net/eth0/ifindex")?;
@@ -75,6 +82,9 @@ impl Balancer {
                 interface_index: index.trim().parse()?,
                 mode,
                 pin_directory: &Path::new(PINS).join("eth0"),
+                predecessor: None,
+                classic: None,
+                current: None,
                 flows: FlowTableSizes { max_flows: 1024, max_half_open: 1024 },
                 log_level: tracing::Level::INFO,
             })?;

@@ -1,6 +1,6 @@
 //! `kplb attach`: run the agent of an interface.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
@@ -25,7 +25,8 @@ Examples:
   kplb attach eth0 --vip '[2001:2::100]:6443' --backend '[2001:2::11]:6443'
 
 It runs in the foreground, says `ready` once it forwards, and takes everything away again when it gets SIGTERM or
-SIGINT, or `kplb detach eth0`.";
+SIGINT, or `kplb detach eth0`. SIGHUP has it read the configuration again, like `kplb reload`. SIGUSR2 ends it and leaves
+everything in place: the next `kplb attach eth0`, of the same or another version, goes on with all flows.";
 
 /// Attach to an interface and balance what comes in there, in the foreground.
 #[derive(Args, Debug)]
@@ -75,10 +76,11 @@ impl From<Mode> for ModeChoice {
 
 pub(super) fn run(arguments: Arguments) -> Result<()> {
     logging::start(arguments.log_level);
-    let config = load(&arguments)?;
+    let (config, config_file) = load(&arguments)?;
     daemon::run(daemon::Options {
         interface: arguments.interface,
         config,
+        config_file,
         mode: arguments.mode.into(),
         log_level: arguments.log_level.into(),
         run_dir: RunDir::from_environment(),
@@ -86,22 +88,26 @@ pub(super) fn run(arguments: Arguments) -> Result<()> {
     })
 }
 
-fn load(arguments: &Arguments) -> Result<Config> {
+/// The configuration, and the file that it is from, if it is from one.
+fn load(arguments: &Arguments) -> Result<(Config, Option<PathBuf>)> {
     if !arguments.vip.is_empty() {
         let balancers = if arguments.elect { Balancers::Backends } else { Balancers::One };
-        return Ok(Config::from_flags(&arguments.vip, &arguments.backend, balancers)?);
+        return Ok((Config::from_flags(&arguments.vip, &arguments.backend, balancers)?, None));
     }
-    match &arguments.config {
-        Some(path) => Ok(config::load(path)?),
+    let (path, config) = match &arguments.config {
+        Some(path) => (path.clone(), config::load(path)?),
         None => {
-            let path = Path::new(DEFAULT_CONFIG);
-            config::load(path).with_context(|| {
+            let path = PathBuf::from(DEFAULT_CONFIG);
+            let config = config::load(&path).with_context(|| {
                 if path.exists() {
                     "in the default configuration".to_owned()
                 } else {
                     "neither --config nor --vip was given".to_owned()
                 }
-            })
+            })?;
+            (path, config)
         }
-    }
+    };
+    // It is read again later, from wherever the agent is then.
+    Ok((config, Some(std::path::absolute(path)?)))
 }

@@ -71,7 +71,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         match client.ask(&Request::Backend(command.clone()))? {
             Answer::Backends(backends) => done.extend(backends.into_iter().map(|line| format!("{interface}: {line}"))),
             Answer::Error(error) => errors.push(format!("{interface}: {error}")),
-            Answer::Status(_) | Answer::Stopping { .. } => bail!("the agent of {interface} gave the wrong answer"),
+            Answer::Status(_) | Answer::Reloaded(_) | Answer::Stopping { .. } => {
+                bail!("the agent of {interface} gave the wrong answer")
+            }
         }
     }
     done.iter().for_each(|line| println!("{line}"));

@@ -46,7 +46,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         ),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    let removed = runtime.block_on(leftovers::remove(&lock, interface, &bpffs::pin_root(), Unreadable::Refuse))?;
+    let record = leftovers::record(&lock, Unreadable::Refuse)?;
+    let removed = runtime.block_on(leftovers::remove(&lock, interface, &bpffs::pin_root(), &record))?;
     if removed.is_empty() {
         bail!("nothing of kplb is attached to {interface}");
     }
@@ -58,7 +59,9 @@ fn stop(mut client: Client, interface: &str) -> Result<u32> {
     let pid = match client.ask(&Request::Stop)? {
         Answer::Stopping { pid } => pid,
         Answer::Error(error) => bail!("the agent of {interface} says: {error}"),
-        Answer::Status(_) | Answer::Backends(_) => bail!("the agent of {interface} gave the wrong answer"),
+        Answer::Status(_) | Answer::Backends(_) | Answer::Reloaded(_) => {
+            bail!("the agent of {interface} gave the wrong answer")
+        }
     };
     client.wait_for_end().with_context(|| format!("the agent of {interface} (pid {pid}) does not end"))?;
     Ok(pid)

@@ -6,6 +6,7 @@ mod check;
 mod detach;
 mod import;
 mod logging;
+mod reload;
 mod status;
 
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ enum Command {
     Attach(attach::Arguments),
     Status(status::Arguments),
     Detach(detach::Arguments),
+    Reload(reload::Arguments),
     Check(check::Arguments),
     Import(import::Arguments),
     Backend(backend::Arguments),
@@ -47,6 +49,7 @@ pub fn run() -> ExitCode {
         Command::Attach(arguments) => attach::run(arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Detach(arguments) => detach::run(&arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Import(arguments) => import::run(arguments),
         Command::Backend(arguments) => backend::run(&arguments),

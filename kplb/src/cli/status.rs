@@ -76,6 +76,8 @@ fn read(run_dir: &RunDir, interface: &str) -> Result<Option<Status>> {
     match client.ask(&Request::Status)? {
         Answer::Status(status) => Ok(Some(*status)),
         Answer::Error(error) => bail!("the agent of {interface} says: {error}"),
-        Answer::Backends(_) | Answer::Stopping { .. } => bail!("the agent of {interface} gave the wrong answer"),
+        Answer::Backends(_) | Answer::Reloaded(_) | Answer::Stopping { .. } => {
+            bail!("the agent of {interface} gave the wrong answer")
+        }
     }
 }

@@ -20,6 +20,8 @@ pub enum Request {
     Status,
     /// Use a backend for less, or for everything again.
     Backend(BackendCommand),
+    /// Read the configuration again.
+    Reload,
     /// Take everything away and end. The connection is closed when that is done.
     Stop,
 }
@@ -74,6 +76,8 @@ pub enum Answer {
     Status(Box<Status>),
     /// The backends that were found, and how each is now.
     Backends(Vec<String>),
+    /// The configuration was read again: what has changed, in words.
+    Reloaded(Vec<String>),
     /// The agent is ending.
     Stopping {
         /// Its process id.
@@ -95,6 +99,7 @@ mod tests {
         let decode = |text| serde_json::from_str::<RequestLine>(text).ok().map(|line| line.command);
         assert_eq!(decode(r#"{"command":"status"}"#), Some(Request::Status));
         assert_eq!(decode(r#"{"command":"stop"}"#), Some(Request::Stop));
+        assert_eq!(decode(r#"{"command":"reload"}"#), Some(Request::Reload));
         let drain = BackendCommand { action: BackendAction::Drain, backend: "cp1".to_owned(), service: None };
         assert_eq!(
             decode(r#"{"command":{"backend":{"action":"drain","backend":"cp1","service":null}}}"#),

@@ -101,7 +101,7 @@ async fn serve(stream: UnixStream, calls: &mpsc::Sender<Call>) -> Result<()> {
             // The end of the connection says that the agent has ended: it comes with the end of the process.
             Answer::Stopping { .. } => return future::pending().await,
             Answer::Error(_) if !is_whole => return Ok(()),
-            Answer::Status(_) | Answer::Backends(_) | Answer::Error(_) => {}
+            Answer::Status(_) | Answer::Backends(_) | Answer::Reloaded(_) | Answer::Error(_) => {}
         }
     }
 }

@@ -1,48 +1,105 @@
 //! The backends as the agent keeps them: what is known of each, the watches over them, and what was decided by hand.
 
-use std::time::Instant;
+use std::{net::SocketAddr, time::Instant};
 
 use anyhow::Result;
 use kplb_common::report::Symptom;
 use tracing::{debug, info, warn};
 
-use super::watches::Watches;
+use super::{cast::Cast, watches::Watches};
 use crate::{
-    config::Config,
+    config::{BackendConfig, Config, ServiceConfig},
     control::BackendCommand,
     health::{
         board::{Board, Decision, Entry, State, Transition},
+        fsm::Health,
         watch::News,
     },
-    model::Conditions,
+    model::{Conditions, Endpoint},
     run_dir::{Decisions, Lock},
 };
 
-/// All backends.
+/// All backends, known by their places in the configuration.
 pub(super) struct Backends<'a> {
     board: Board,
     watches: Watches,
-    /// Service and backend, by backend id.
-    names: Vec<(&'a str, &'a str)>,
+    names: Vec<Name>,
     /// Those that the data path may not know of yet.
     transitions: Vec<Transition>,
     lock: &'a Lock,
 }
 
+/// What a backend is called, and what makes it the same one.
+#[derive(Clone, Debug)]
+struct Name {
+    service: String,
+    backend: String,
+    endpoint: Endpoint,
+    address: SocketAddr,
+}
+
+impl Name {
+    /// Whether it is the same server of the same service.
+    fn is_same(&self, other: &Self) -> bool {
+        self.endpoint == other.endpoint && self.address == other.address
+    }
+}
+
 impl<'a> Backends<'a> {
     /// Starts watching; what an earlier agent was told by hand still holds. Must be called on a tokio runtime.
-    pub(super) fn start(config: &'a Config, lock: &'a Lock) -> Result<Self> {
-        let names = (config.services.iter())
-            .flat_map(|service| service.backends.iter().map(|backend| (service.name.as_str(), backend.name.as_str())))
-            .collect();
-        let now = Instant::now();
-        let (board, watches) = (Board::new(config, now), Watches::start(config)?);
-        let mut backends = Self { board, watches, names, transitions: Vec::new(), lock };
-        for (id, decision) in backends.recall(&lock.decisions()?) {
-            let transition = backends.board.decide(id, Some(decision), now);
-            backends.follow(id, transition);
-        }
+    ///
+    /// # Errors
+    /// If a file that a check needs cannot be used, or what was decided by hand cannot be read.
+    pub(super) fn start(cast: &Cast, lock: &'a Lock) -> Result<Self> {
+        let config = &cast.config;
+        let (board, watches) = (Board::new(config, Instant::now()), Watches::start(config)?);
+        let mut backends = Self { board, watches, names: names(config), transitions: Vec::new(), lock };
+        backends.decide_anew(cast, &lock.decisions()?);
         Ok(backends)
+    }
+
+    /// Takes each backend for what an earlier agent knew of it.
+    pub(super) fn assume(&mut self, health: &[Option<Health>]) {
+        for (place, health) in health.iter().enumerate() {
+            if let Some(health) = *health {
+                self.board.assume(place, health);
+            }
+        }
+        (0..health.len()).for_each(|place| self.follow(place, None));
+    }
+
+    /// Follows another configuration: what is known of a backend that stays, holds.
+    ///
+    /// # Errors
+    /// If a file that a check needs cannot be used, or what was decided by hand cannot be read; nothing has changed then.
+    pub(super) fn recast(&mut self, cast: &Cast) -> Result<()> {
+        let decisions = self.lock.decisions()?;
+        self.watches.follow(&cast.config)?;
+        let now = Instant::now();
+        let mut board = Board::new(&cast.config, now);
+        let names = names(&cast.config);
+        for (place, name) in names.iter().enumerate() {
+            if let Some(earlier) = self.names.iter().position(|earlier| earlier.is_same(name)) {
+                board.inherit(place, &self.board.entries()[earlier], now);
+            }
+        }
+        self.log_transitions();
+        (self.board, self.names) = (board, names);
+        self.decide_anew(cast, &decisions);
+        (0..self.names.len()).for_each(|place| self.follow(place, None));
+        Ok(())
+    }
+
+    fn decide_anew(&mut self, cast: &Cast, decisions: &Decisions) {
+        let now = Instant::now();
+        for (place, decision) in self.recall(decisions) {
+            let transition = self.board.decide(place, Some(decision), now);
+            self.follow(place, transition);
+        }
+        for place in cast.leaving() {
+            let transition = self.board.decide(place, Some(Decision::Removed), now);
+            self.follow(place, transition);
+        }
     }
 
     /// The decisions that are about backends of this configuration.
@@ -50,8 +107,8 @@ impl<'a> Backends<'a> {
         let mut known = Vec::new();
         for (service, backends) in decisions {
             for (backend, decision) in backends {
-                match self.names.iter().position(|name| *name == (service.as_str(), backend.as_str())) {
-                    Some(id) => known.push((id, *decision)),
+                match self.names.iter().position(|name| name.service == *service && name.backend == *backend) {
+                    Some(place) => known.push((place, *decision)),
                     None => warn!(
                         "{decision:?} was decided by hand for backend {backend} of service {service}, which is no more"
                     ),
@@ -65,7 +122,7 @@ impl<'a> Backends<'a> {
         self.board.conditions(now)
     }
 
-    /// The backends, by id.
+    /// The backends, by place.
     pub(super) fn entries(&self) -> &[Entry] {
         self.board.entries()
     }
@@ -121,11 +178,7 @@ impl<'a> Backends<'a> {
     }
 
     /// Takes into account what the data path saw of a backend.
-    pub(super) fn take_symptom(&mut self, id: u16, symptom: Symptom) {
-        let id = usize::from(id);
-        if id >= self.names.len() {
-            return;
-        }
+    pub(super) fn take_symptom(&mut self, id: usize, symptom: Symptom) {
         debug!("{}: the data path saw {symptom:?}", self.name(id));
         match symptom {
             Symptom::Refused => {
@@ -162,7 +215,7 @@ impl<'a> Backends<'a> {
     }
 
     fn name(&self, id: usize) -> String {
-        let (service, backend) = self.names[id];
+        let Name { service, backend, .. } = &self.names[id];
         format!("backend {backend} of service {service}")
     }
 
@@ -173,18 +226,26 @@ impl<'a> Backends<'a> {
     pub(super) fn command(&mut self, command: &BackendCommand) -> Result<Vec<String>, String> {
         let BackendCommand { action, backend, service } = command;
         let ids: Vec<usize> = (self.names.iter().enumerate())
-            .filter(|(_, name)| name.1 == backend && service.as_deref().is_none_or(|service| service == name.0))
+            .filter(|(_, name)| name.backend == *backend && service.as_ref().is_none_or(|of| *of == name.service))
             .map(|(id, _)| id)
             .collect();
         if ids.is_empty() {
             return Err(self.no_such_backend(command));
         }
+        let is_removed = |id: &usize| self.board.entries()[*id].by_hand() == Some(Decision::Removed);
+        if let Some(id) = ids.iter().find(|id| is_removed(id)) {
+            return Err(format!(
+                "{} is no longer in the configuration, and drains until it has no flows",
+                self.name(*id)
+            ));
+        }
         let decision = action.decision();
         let mut decisions = Decisions::new();
-        for (id, (service, backend)) in self.names.iter().enumerate() {
+        for (id, Name { service, backend, .. }) in self.names.iter().enumerate() {
             let decision = if ids.contains(&id) { decision } else { self.board.entries()[id].by_hand() };
-            if let Some(decision) = decision {
-                decisions.entry((*service).to_owned()).or_default().insert((*backend).to_owned(), decision);
+            // Who is removed is that by the configuration.
+            if let Some(decision) = decision.filter(|decision| *decision != Decision::Removed) {
+                decisions.entry(service.clone()).or_default().insert(backend.clone(), decision);
             }
         }
         self.lock.write_decisions(&decisions).map_err(|error| format!("{error:#}"))?;
@@ -198,18 +259,33 @@ impl<'a> Backends<'a> {
 
     fn no_such_backend(&self, command: &BackendCommand) -> String {
         let BackendCommand { backend, service, .. } = command;
-        let mut services: Vec<&str> = self.names.iter().map(|(service, _)| *service).collect();
+        let mut services: Vec<&str> = self.names.iter().map(|name| name.service.as_str()).collect();
         services.dedup();
         if let Some(service) = service
             && !services.contains(&service.as_str())
         {
             return format!("there is no service {service}; there are: {}", services.join(", "));
         }
-        let of_service = |name: &&(&str, &str)| service.as_deref().is_none_or(|service| service == name.0);
-        let mut backends: Vec<&str> = self.names.iter().filter(of_service).map(|(_, backend)| *backend).collect();
+        let of_service = |name: &&Name| service.as_ref().is_none_or(|service| *service == name.service);
+        let mut backends: Vec<&str> = self.names.iter().filter(of_service).map(|name| name.backend.as_str()).collect();
         backends.sort_unstable();
         backends.dedup();
         let place = service.as_ref().map(|service| format!(" in service {service}")).unwrap_or_default();
         format!("there is no backend {backend}{place}; there are: {}", backends.join(", "))
     }
+}
+
+/// By place.
+fn names(config: &Config) -> Vec<Name> {
+    let of_service = |service: &ServiceConfig| {
+        let (name, endpoint) = (service.name.clone(), Endpoint::of(service));
+        let backends = service.backends.clone().into_iter();
+        backends.map(move |BackendConfig { name: backend, address, .. }| Name {
+            service: name.clone(),
+            backend,
+            endpoint,
+            address,
+        })
+    };
+    config.services.iter().flat_map(of_service).collect()
 }

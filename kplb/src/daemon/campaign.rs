@@ -1,12 +1,12 @@
 //! The election as the daemon sees it: what its notices mean for the VIPs, and what may raise a fault.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use kplb_common::net::Mac;
 use tracing::{debug, error, info, warn};
 
-use super::{Options, hooks::Hooks, surroundings::Surroundings};
+use super::{hooks::Hooks, surroundings::Surroundings};
 use crate::{
     announce::Announcer,
     config::VrrpConfig,
@@ -46,16 +46,16 @@ pub(super) struct Campaign {
 impl Campaign {
     /// Opens what the election needs. It begins when it is told to.
     pub(super) fn prepare(
-        options: &Options,
+        interface: &str,
         vrrp: &VrrpConfig,
+        vips: BTreeSet<IpAddr>,
         surroundings: &Surroundings,
         leases: Leases,
     ) -> Result<Self> {
-        let vips = options.config.vips();
         let settings = settings(vrrp, &vips, surroundings)?;
         let addresses = settings.iter().map(|settings| settings.address).collect();
         let (mac, link) = (surroundings.survey().mac, surroundings.link());
-        let hooks = vrrp.notify.as_ref().map(|notify| Hooks::new(notify, &options.interface)).transpose()?;
+        let hooks = vrrp.notify.as_ref().map(|notify| Hooks::new(notify, interface)).transpose()?;
         let election = Election::start(
             settings,
             Equipment {
@@ -86,6 +86,11 @@ impl Campaign {
         for notice in self.election.last_notices() {
             self.take(notice);
         }
+    }
+
+    /// Ends as if this process were killed, for another election on this node to go on; see [`Election::quit`].
+    pub(super) async fn quit(&mut self, grace: Option<Duration>) {
+        self.election.quit(grace).await;
     }
 
     pub(super) const fn election(&self) -> &Election {

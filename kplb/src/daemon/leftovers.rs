@@ -12,7 +12,7 @@ use super::first_error;
 use crate::{
     dataplane,
     netlink::client::{Change, Netlink},
-    run_dir::Lock,
+    run_dir::{Lock, Record},
 };
 
 /// What to do about a record that cannot be read.
@@ -25,27 +25,41 @@ pub enum Unreadable<'v> {
     Assume(&'v BTreeSet<IpAddr>),
 }
 
-/// Removes recorded VIPs and pins of an agent that is gone: the lock says that there is none. Returns what there was,
-/// in words. Must be called on a tokio runtime.
-pub async fn remove(lock: &Lock, interface: &str, pin_root: &Path, unreadable: Unreadable<'_>) -> Result<Vec<String>> {
-    let vips = match (lock.record(), unreadable) {
-        (Ok(record), _) => record.map(|record| record.vips).unwrap_or_default(),
-        (Err(error), Unreadable::Refuse) => return Err(error),
+/// What an agent that is gone has recorded: the lock says that there is none.
+///
+/// # Errors
+/// If it cannot be read, and must be.
+pub fn record(lock: &Lock, unreadable: Unreadable<'_>) -> Result<Record> {
+    match (lock.record(), unreadable) {
+        (Ok(record), _) => Ok(record.unwrap_or_default()),
+        (Err(error), Unreadable::Refuse) => Err(error),
         (Err(error), Unreadable::Assume(vips)) => {
-            error!("{error:#}; the VIPs of the configuration are removed, others that it may name are not");
-            vips.iter().copied().collect()
+            error!("{error:#}; the VIPs of the configuration are taken for what it says");
+            Ok(Record { vips: vips.iter().copied().collect(), ..Record::default() })
         }
-    };
-    let mut removed = remove_vips(interface, &vips).await.context("its programs stay until its VIPs are gone")?;
+    }
+}
+
+/// Removes recorded VIPs and pins of an agent that is gone. Returns what there was, in words. Must be called on a tokio
+/// runtime.
+///
+/// # Errors
+/// If something cannot be removed.
+pub async fn remove(lock: &Lock, interface: &str, pin_root: &Path, record: &Record) -> Result<Vec<String>> {
+    let Record { vips, .. } = record;
+    let mut removed = remove_vips(interface, vips).await.context("its programs stay until its VIPs are gone")?;
     lock.remove_record()?;
-    if dataplane::remove_pins(&dataplane::pin_directory(pin_root, interface))? {
+    if dataplane::remove_all_pins(pin_root, interface)? {
         removed.push("its programs and maps".to_owned());
     }
     Ok(removed)
 }
 
-/// Removes those that can be removed.
-async fn remove_vips(interface: &str, vips: &[IpAddr]) -> Result<Vec<String>> {
+/// Removes those of the VIPs that can be removed. Must be called on a tokio runtime.
+///
+/// # Errors
+/// If one stays.
+pub(super) async fn remove_vips(interface: &str, vips: &[IpAddr]) -> Result<Vec<String>> {
     let mut removed = Vec::new();
     if vips.is_empty() {
         return Ok(removed);

@@ -31,6 +31,10 @@ impl Local {
     /// Attaches what there is to attach.
     pub(super) fn start(config: &Config, dataplane: &mut Dataplane) -> Self {
         if config.services.iter().all(|service| service.local_clients == LocalClients::Off) {
+            // An earlier configuration may have had it otherwise.
+            if let Err(error) = dataplane.detach_from_sockets() {
+                warn!("clients on this node are still led to backends: {error:#}");
+            }
             return Self::Off;
         }
         if let Err(error) = attach(dataplane) {
@@ -91,6 +95,9 @@ impl Local {
 }
 
 fn attach(dataplane: &mut Dataplane) -> Result<()> {
+    if dataplane.keeps_sockets() {
+        return Ok(());
+    }
     let cgroup = cgroup::root()?;
     dataplane.load_socket_programs()?;
     dataplane.attach_to_sockets(&cgroup)?;

@@ -6,6 +6,7 @@
 mod backends;
 mod bpf_log;
 mod campaign;
+mod cast;
 mod claim;
 mod herald;
 mod hooks;
@@ -14,6 +15,7 @@ pub mod leftovers;
 mod local;
 mod preflight;
 mod probe;
+mod reload;
 mod report;
 mod search;
 mod serve;
@@ -26,11 +28,16 @@ mod watches;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::signal::Signal;
 use tokio::runtime;
 use tracing::{error, info};
 
-use self::{claim::Duty, search::Found, signals::Signals, surroundings::Surroundings, vips::Vips};
+use self::{
+    claim::Duty,
+    search::Found,
+    signals::{Signals, Wish},
+    surroundings::Surroundings,
+    vips::Vips,
+};
 use crate::{
     config::Config,
     control::server::Call,
@@ -48,6 +55,8 @@ pub struct Options {
     pub interface: String,
     /// What to serve.
     pub config: Config,
+    /// Where that was read from, and is read again when it is to be; nothing, if flags said it.
+    pub config_file: Option<PathBuf>,
     /// Where in the receive path to attach.
     pub mode: ModeChoice,
     /// Most talkative level that is logged.
@@ -70,19 +79,32 @@ enum Event {
     Found(Found),
     /// What a backend is used for changes with time.
     Due,
+    /// Backends that have left the configuration may be finished.
+    Look,
     /// A client of the control socket wants something.
     Call(Call),
     /// Something is to be done about holding the VIPs.
     Duty(Duty),
     /// The loop shows that it turns.
     Beat,
-    /// A signal asks for the end.
-    Signal(Signal),
+    /// A signal has come.
+    Signal(Wish),
+}
+
+/// What becomes of all that the agent has added.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ending {
+    /// It is taken away.
+    Remove,
+    /// It stays as it is, for another agent to go on with.
+    Leave,
 }
 
 /// What the agent has added to the node so far, in this order.
 #[derive(Default)]
 struct Added {
+    /// Whether an earlier agent had added it.
+    is_taken_over: bool,
     surroundings: Option<Surroundings>,
     dataplane: Option<Dataplane>,
     vips: Option<Vips>,
@@ -107,12 +129,21 @@ async fn agent(options: Options, mut signals: Signals) -> Result<()> {
     };
     let netlink = Netlink::connect()?;
     let mut added = Added::default();
-    let served = match start::start(&options, &lock, netlink.clone(), &mut added).await {
-        Ok(agent) => serve::serve(agent, &mut signals).await,
-        Err(error) => Err(error),
+    let (served, has_started) = match start::start(&options, &lock, netlink.clone(), &mut added).await {
+        Ok(agent) => (serve::serve(agent, &mut signals).await, true),
+        Err(error) => (Err(error), false),
     };
+    if !has_started && added.is_taken_over {
+        let hint =
+            format!("what an earlier agent has left forwards on; `kplb detach {}` removes it", options.interface);
+        return served.map(drop).context(hint);
+    }
+    if matches!(served, Ok(Ending::Leave)) {
+        info!("ended: all that is attached stays, and forwards on");
+        return Ok(());
+    }
     let removed = added.remove(&lock).await;
-    served.and(removed)
+    served.map(drop).and(removed)
 }
 
 impl Added {

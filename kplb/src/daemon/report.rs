@@ -9,6 +9,7 @@ use std::{
 
 use kplb_common::{
     flow::Direction,
+    maglev::Ring,
     net::Mac,
     service::{LocalClients, Persistence},
     stats::BackendStats,
@@ -21,6 +22,7 @@ use crate::{
     dataplane::{Attached, Counters},
     election::ElectionReport,
     health::board::Entry,
+    ids::Ids,
     maglev,
     model::Desired,
     netlink::facts::{Reach, Survey},
@@ -34,10 +36,12 @@ pub(super) struct Sources<'a> {
     pub(super) local: Local,
     pub(super) uptime: Duration,
     pub(super) now: Instant,
+    pub(super) generation: u64,
     pub(super) config: &'a Config,
+    pub(super) ids: &'a Ids,
     pub(super) applied: &'a Desired,
     pub(super) survey: &'a Survey,
-    /// By backend id.
+    /// By place of the backend in the configuration.
     pub(super) entries: &'a [Entry],
     pub(super) counters: &'a Counters,
     pub(super) election: Option<ElectionReport>,
@@ -47,11 +51,10 @@ pub(super) struct Sources<'a> {
 pub(super) fn report(sources: &Sources<'_>) -> Status {
     let Sources { interface, attached, uptime, config, survey, counters, .. } = sources;
     let mut services = Vec::with_capacity(config.services.len());
-    let mut first_id = 0;
-    for (id, service) in (0..).zip(&config.services) {
-        services.push(service_status(sources, id, first_id, service));
-        // Ids follow the order of the configuration: an invariant of the model.
-        first_id += service.backends.len();
+    let mut first_backend = 0;
+    for (place, service) in config.services.iter().enumerate() {
+        services.push(service_status(sources, place, first_backend, service));
+        first_backend += service.backends.len();
     }
     let verdicts: BTreeMap<String, u64> =
         counters.verdicts.iter().map(|(verdict, packets)| (verdict.name().to_owned(), *packets)).collect();
@@ -65,6 +68,7 @@ pub(super) fn report(sources: &Sources<'_>) -> Status {
         pid: process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: uptime.as_secs(),
+        generation: sources.generation,
         node: NodeStatus {
             mac: survey.mac.to_string(),
             ipv4: survey.ipv4,
@@ -81,10 +85,11 @@ pub(super) fn report(sources: &Sources<'_>) -> Status {
     }
 }
 
-fn service_status(sources: &Sources<'_>, id: u16, first_backend: usize, service: &ServiceConfig) -> ServiceStatus {
+fn service_status(sources: &Sources<'_>, place: usize, first_backend: usize, service: &ServiceConfig) -> ServiceStatus {
+    let ring = sources.applied.rings.get(&sources.ids.service(place)).map(|ring| &**ring);
     let backends: Vec<BackendStatus> = (first_backend..)
         .zip(&service.backends)
-        .map(|(backend_id, backend)| backend_status(sources, id, backend_id, backend))
+        .map(|(place, backend)| backend_status(sources, ring, place, backend))
         .collect();
     let mut traffic = Traffic::default();
     backends.iter().for_each(|backend| traffic.add(&backend.traffic));
@@ -109,11 +114,10 @@ fn service_status(sources: &Sources<'_>, id: u16, first_backend: usize, service:
     }
 }
 
-fn backend_status(sources: &Sources<'_>, service: u16, id: usize, backend: &BackendConfig) -> BackendStatus {
-    let Sources { now, applied, survey, entries, counters, .. } = sources;
+fn backend_status(sources: &Sources<'_>, ring: Option<&Ring>, place: usize, backend: &BackendConfig) -> BackendStatus {
+    let Sources { now, survey, entries, counters, .. } = sources;
     let (location, next_hop) = whereabouts(survey, backend.address.ip());
-    let share = |ring| u16::try_from(id).map_or(0.0, |id| maglev::share(ring, id));
-    let entry = &entries[id];
+    let (id, entry) = (sources.ids.backend(place), &entries[place]);
     BackendStatus {
         name: backend.name.clone(),
         address: backend.address,
@@ -129,9 +133,9 @@ fn backend_status(sources: &Sources<'_>, service: u16, id: usize, backend: &Back
         }),
         location: location.to_owned(),
         next_hop: next_hop.map(|mac| mac.to_string()),
-        ring_share: applied.rings.get(&service).map_or(0.0, |ring| share(ring)),
-        flows: counters.flows.get(id).map(flows).unwrap_or_default(),
-        traffic: counters.backends.get(id).map(traffic).unwrap_or_default(),
+        ring_share: ring.map_or(0.0, |ring| maglev::share(ring, id)),
+        flows: counters.flows.get(usize::from(id)).map(flows).unwrap_or_default(),
+        traffic: counters.backends.get(usize::from(id)).map(traffic).unwrap_or_default(),
     }
 }
 

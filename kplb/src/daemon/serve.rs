@@ -19,15 +19,16 @@ use tokio::{
 use tracing::{debug, error, info};
 
 use super::{
-    Event, Options,
+    Ending, Event, Options,
     backends::Backends,
     campaign::Move,
+    cast::Cast,
     claim::{Claim, Duty},
     local::Local,
     probe::{self, Occasion},
     report::{Sources, report},
     search::{Found, Missing, Search},
-    signals::Signals,
+    signals::{Signals, Wish},
     surroundings::{InterfaceGone, Surroundings},
     vips::Vips,
 };
@@ -38,6 +39,7 @@ use crate::{
     },
     dataplane::{Attached, Dataplane, Reports, Sighting},
     health::watch::News,
+    ids::Ids,
     maglev::Rings,
     model::{self, Desired},
     netlink::{
@@ -55,6 +57,13 @@ pub(super) struct Agent<'a> {
     pub(super) attached: Attached,
     pub(super) local: Local,
     pub(super) since: Instant,
+    /// What is served now.
+    pub(super) cast: Cast,
+    pub(super) ids: Ids,
+    /// How many configurations the data path has followed, those of earlier agents as well.
+    pub(super) generation: u64,
+    /// When to look whether backends that have left the configuration are finished.
+    pub(super) next_look: Option<Instant>,
     /// What the maps hold.
     pub(super) applied: Desired,
     pub(super) rings: Rings,
@@ -78,13 +87,20 @@ pub(super) struct Agent<'a> {
 /// # Errors
 /// When there is nothing left to serve, or to serve it with. What may pass is logged, and the data path goes on with
 /// what it has.
-pub(super) async fn serve(mut agent: Agent<'_>, signals: &mut Signals) -> Result<()> {
-    let served = follow_events(&mut agent, signals).await;
-    let left = agent.leave().await;
-    served.and(left)
+pub(super) async fn serve(mut agent: Agent<'_>, signals: &mut Signals) -> Result<Ending> {
+    match follow_events(&mut agent, signals).await {
+        Ok(Ending::Leave) => {
+            agent.bequeath().await;
+            Ok(Ending::Leave)
+        }
+        served => {
+            let left = agent.leave().await;
+            served.and_then(|ending| left.map(|()| ending))
+        }
+    }
 }
 
-async fn follow_events(agent: &mut Agent<'_>, signals: &mut Signals) -> Result<()> {
+async fn follow_events(agent: &mut Agent<'_>, signals: &mut Signals) -> Result<Ending> {
     loop {
         let flow = match agent.next_event(signals).await? {
             Event::Changed(changes) => agent.follow(changes).await?,
@@ -92,16 +108,22 @@ async fn follow_events(agent: &mut Agent<'_>, signals: &mut Signals) -> Result<(
             Event::Sightings(sightings) => agent.heed(sightings).await,
             Event::Found(found) => agent.lead_to(&found),
             Event::Due => agent.update_or_log(),
-            Event::Call(call) => agent.answer(call),
+            Event::Look => agent.dismiss_finished(),
+            Event::Call(call) => agent.answer(call).await,
             Event::Duty(duty) => agent.carry_out(duty).await,
             Event::Beat => agent.judge_itself().await,
-            Event::Signal(signal) => {
+            Event::Signal(Wish::Reload) => agent.reload_or_log().await,
+            Event::Signal(Wish::End(signal)) => {
                 info!("{signal}: ending");
-                ControlFlow::Break(())
+                ControlFlow::Break(Ending::Remove)
+            }
+            Event::Signal(Wish::Leave) => {
+                info!("ending, and leaving everything for another agent");
+                ControlFlow::Break(Ending::Leave)
             }
         };
-        if flow.is_break() {
-            return Ok(());
+        if let ControlFlow::Break(ending) = flow {
+            return Ok(ending);
         }
     }
 }
@@ -109,6 +131,10 @@ async fn follow_events(agent: &mut Agent<'_>, signals: &mut Signals) -> Result<(
 /// Who has not yet acknowledged all that it got asks back when it is reset (RFC 5961, section 3.2): so long the data path
 /// stays, for its question to reach the other end, which knows that it is over.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// How far apart the others are to expect adverts while one agent takes the place of another on this node: three times as
+/// long they wait, and if no other comes, so long the VIPs are without a node.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Whether an address is of a family.
 type IsOfFamily = fn(&IpAddr) -> bool;
@@ -142,6 +168,7 @@ impl Agent<'_> {
             sightings = self.reports.next() => Ok(Event::Sightings(sightings.context("read reports of the data path")?)),
             Some(found) = self.search.found() => Ok(Event::Found(found)),
             () = reached(next_change) => Ok(Event::Due),
+            () = reached(self.next_look) => Ok(Event::Look),
             call = self.server.next() => Ok(Event::Call(call.context("the control socket was closed")?)),
             duty = self.claim.duty() => Ok(Event::Duty(duty?)),
             _ = self.heartbeat.tick(), if is_watched => Ok(Event::Beat),
@@ -149,7 +176,7 @@ impl Agent<'_> {
     }
 
     /// Brings VIPs and maps up to date with the node.
-    async fn follow(&mut self, changes: Changes) -> Result<ControlFlow<()>> {
+    async fn follow(&mut self, changes: Changes) -> Result<ControlFlow<Ending>> {
         debug!(?changes, "the node changed");
         let before = self.surroundings.link().clone();
         match self.surroundings.refresh(changes).await {
@@ -183,7 +210,7 @@ impl Agent<'_> {
         Ok(self.update_or_log())
     }
 
-    async fn take(&mut self, news: Vec<(usize, News)>) -> ControlFlow<()> {
+    async fn take(&mut self, news: Vec<(usize, News)>) -> ControlFlow<Ending> {
         let hesitant = news.iter().filter(|(_, news)| *news == News::Hesitates).map(|(id, _)| *id).collect();
         self.doubt(&hesitant).await;
         self.backends.take(news);
@@ -191,14 +218,16 @@ impl Agent<'_> {
     }
 
     /// What the data path has seen is a reason to look.
-    async fn heed(&mut self, sightings: Vec<Sighting>) -> ControlFlow<()> {
+    async fn heed(&mut self, sightings: Vec<Sighting>) -> ControlFlow<Ending> {
         let mut silent = BTreeSet::new();
         for sighting in sightings {
             match sighting {
                 Sighting::Backend(id, symptom) => {
-                    self.backends.take_symptom(id, symptom);
+                    // One that is gone may have been seen a moment ago.
+                    let Some(place) = self.ids.place_of_backend(id) else { continue };
+                    self.backends.take_symptom(place, symptom);
                     if matches!(symptom, Symptom::Silent | Symptom::Unanswered) {
-                        silent.insert(usize::from(id));
+                        silent.insert(place);
                     }
                 }
                 Sighting::SilentClient { client, mac } => {
@@ -218,13 +247,13 @@ impl Agent<'_> {
         if backends.is_empty() {
             return;
         }
-        // Ids follow the order of the configuration: an invariant of the model.
-        let all = self.options.config.services.iter().flat_map(|service| &service.backends).enumerate();
-        let doubtful = all.filter(|(id, _)| backends.contains(id)).map(|(_, backend)| backend.address.ip()).collect();
+        let all = self.cast.config.services.iter().flat_map(|service| &service.backends).enumerate();
+        let doubtful =
+            all.filter(|(place, _)| backends.contains(place)).map(|(_, backend)| backend.address.ip()).collect();
         self.surroundings.doubt(&doubtful, Instant::now()).await;
     }
 
-    fn lead_to(&mut self, Found { clients, mac }: &Found) -> ControlFlow<()> {
+    fn lead_to(&mut self, Found { clients, mac }: &Found) -> ControlFlow<Ending> {
         let start = Instant::now();
         match self.dataplane.lead_clients(clients, *mac) {
             Ok(()) => {
@@ -236,7 +265,7 @@ impl Agent<'_> {
         ControlFlow::Continue(())
     }
 
-    fn update_or_log(&mut self) -> ControlFlow<()> {
+    fn update_or_log(&mut self) -> ControlFlow<Ending> {
         if let Err(error) = self.update() {
             error!("the data path goes on with what it has: {error:#}");
         }
@@ -247,26 +276,27 @@ impl Agent<'_> {
     pub(super) fn update(&mut self) -> Result<()> {
         let conditions = self.backends.conditions(Instant::now());
         let facts = self.surroundings.survey().facts();
-        let desired = model::desired(&self.options.config, &facts, &conditions, &mut self.rings)?;
+        let desired = model::desired(&self.cast.config, &self.ids, &facts, &conditions, &mut self.rings)?;
         let mut has_orphans = false;
         for step in plan(&desired, Some(&self.applied)).chunk_by(Operation::goes_with) {
             self.dataplane.apply(step).context("write the maps")?;
             for operation in step {
-                has_orphans |= match operation {
-                    Operation::SetBackend { backend, .. } => !backend.is_serving(),
-                    Operation::RemoveBackend { .. } => true,
-                    _ => false,
-                };
+                has_orphans |= operation.ends_flows();
                 operation.apply(&mut self.applied);
             }
         }
         // Now it is true.
         self.backends.log_transitions();
         if has_orphans {
-            self.end_flows(SweepMode::EndOrphans, "of backends that serve no longer")?;
-            self.local.end_orphans(self.dataplane, &self.applied)?;
+            self.end_orphans()?;
         }
         Ok(())
+    }
+
+    /// Ends the flows, and the sockets on this node, of backends that serve no longer.
+    pub(super) fn end_orphans(&mut self) -> Result<()> {
+        self.end_flows(SweepMode::EndOrphans, "of backends that serve no longer")?;
+        self.local.end_orphans(self.dataplane, &self.applied)
     }
 
     /// Ends established flows, and tells both ends of each, off this thread. `which` of them, is for the log.
@@ -324,7 +354,14 @@ impl Agent<'_> {
         Ok(())
     }
 
-    fn answer(&mut self, call: Call) -> ControlFlow<()> {
+    /// Leaves the VIPs to another agent on this node.
+    async fn bequeath(&mut self) {
+        if let Claim::Elected(campaign) = &mut self.claim {
+            campaign.quit(Some(GRACE)).await;
+        }
+    }
+
+    async fn answer(&mut self, call: Call) -> ControlFlow<Ending> {
         let (answer, flow) = match &call.request {
             Request::Status => (self.status(), ControlFlow::Continue(())),
             Request::Backend(command) => {
@@ -334,9 +371,16 @@ impl Agent<'_> {
                 };
                 (answer, self.update_or_log())
             }
+            Request::Reload => {
+                let answer = match self.reload().await {
+                    Ok(summary) => Answer::Reloaded(summary),
+                    Err(error) => Answer::Error(format!("{error:#}")),
+                };
+                (answer, ControlFlow::Continue(()))
+            }
             Request::Stop => {
                 info!("asked to stop: ending");
-                (Answer::Stopping { pid: process::id() }, ControlFlow::Break(()))
+                (Answer::Stopping { pid: process::id() }, ControlFlow::Break(Ending::Remove))
             }
         };
         // The client may have gone without waiting.
@@ -352,7 +396,9 @@ impl Agent<'_> {
                 local: self.local,
                 uptime: self.since.elapsed(),
                 now: Instant::now(),
-                config: &self.options.config,
+                generation: self.generation,
+                config: &self.cast.config,
+                ids: &self.ids,
                 applied: &self.applied,
                 survey: self.surroundings.survey(),
                 entries: self.backends.entries(),
@@ -363,7 +409,7 @@ impl Agent<'_> {
         }
     }
 
-    async fn carry_out(&mut self, duty: Duty) -> ControlFlow<()> {
+    async fn carry_out(&mut self, duty: Duty) -> ControlFlow<Ending> {
         let done = match (duty, &mut self.claim) {
             (Duty::Announce, Claim::Alone(herald)) => herald.announce(self.surroundings.survey().mac, self.vips.held()),
             (Duty::Notice(notice), Claim::Elected(campaign)) => match campaign.take(notice) {
@@ -384,7 +430,7 @@ impl Agent<'_> {
     }
 
     /// Whether this node can be master.
-    async fn judge_itself(&mut self) -> ControlFlow<()> {
+    async fn judge_itself(&mut self) -> ControlFlow<Ending> {
         if let Claim::Elected(campaign) = &mut self.claim {
             match self.surroundings.refresh_link().await {
                 Ok(()) => campaign.judge(self.surroundings, self.attached.program),
@@ -404,7 +450,7 @@ impl Agent<'_> {
         }
         let index = self.surroundings.link().index;
         let here = self.surroundings.addresses().iter().filter(|entry| entry.interface == index);
-        let vips = self.options.config.vips();
+        let vips = self.cast.config.vips();
         let strays: Vec<IpAddr> = (here.map(|entry| entry.address))
             .filter(|address| vips.contains(address) && !self.vips.held().contains(address))
             .collect();

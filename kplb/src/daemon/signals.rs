@@ -1,4 +1,4 @@
-//! Signals that end the agent: the first asks, the second insists.
+//! Signals to the agent. Of those that end it the first asks, the second insists.
 
 use std::{process, thread};
 
@@ -14,13 +14,24 @@ use tracing::warn;
 /// Exit code of an agent that was ended before it had taken everything away.
 const FORCED: i32 = 130;
 
-/// The first signal, when it comes.
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Wish {
+    /// Read the configuration again: SIGHUP.
+    Reload,
+    /// Take everything away and end: SIGTERM, SIGINT.
+    End(Signal),
+    /// Leave everything as it is for another agent, and end: SIGUSR2.
+    Leave,
+}
+
+/// The signals, as they come.
 pub(super) struct Signals {
-    receiver: mpsc::UnboundedReceiver<Signal>,
+    receiver: mpsc::UnboundedReceiver<Wish>,
 }
 
 impl Signals {
-    /// Takes SIGTERM and SIGINT from now on. Must be called before any other thread is started, since those inherit
+    /// Takes them from now on. Must be called before any other thread is started, since those inherit
     /// which signals are blocked: no other thread is interrupted.
     ///
     /// They are taken by a thread and a runtime of their own, so that the second signal ends even an agent that is
@@ -28,33 +39,44 @@ impl Signals {
     /// it starts ([`thread_without_mask`]) must not take the default action, which is the end of the process.
     pub(super) fn take() -> Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_io().build().context("start a runtime")?;
-        let (mut terminate, mut interrupt) = {
+        let (mut terminate, mut interrupt, mut hang_up, mut user) = {
             let _context = runtime.enter();
             let handle = |kind| signal(kind).context("handle signals");
-            (handle(SignalKind::terminate())?, handle(SignalKind::interrupt())?)
+            (
+                handle(SignalKind::terminate())?,
+                handle(SignalKind::interrupt())?,
+                handle(SignalKind::hangup())?,
+                handle(SignalKind::user_defined2())?,
+            )
         };
-        SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]).thread_block().context("block signals")?;
+        let taken = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR2];
+        SigSet::from_iter(taken).thread_block().context("block signals")?;
         let (sender, receiver) = mpsc::unbounded_channel();
         let follow = async move {
-            let mut next = async || {
-                tokio::select! {
-                    _ = terminate.recv() => Signal::SIGTERM,
-                    _ = interrupt.recv() => Signal::SIGINT,
+            let mut is_ending = false;
+            loop {
+                let wish = tokio::select! {
+                    _ = terminate.recv() => Wish::End(Signal::SIGTERM),
+                    _ = interrupt.recv() => Wish::End(Signal::SIGINT),
+                    _ = hang_up.recv() => Wish::Reload,
+                    _ = user.recv() => Wish::Leave,
+                };
+                if let (Wish::End(signal), true) = (wish, is_ending) {
+                    warn!("{signal} while ending: not everything was removed; `kplb detach` does");
+                    process::exit(FORCED);
                 }
-            };
-            if sender.send(next().await).is_err() {
-                return;
+                is_ending |= matches!(wish, Wish::End(_));
+                if sender.send(wish).is_err() {
+                    return;
+                }
             }
-            let second = next().await;
-            warn!("{second} while ending: not everything was removed; `kplb detach` does");
-            process::exit(FORCED);
         };
         thread_without_mask("signals", move || runtime.block_on(follow)).context("start the signal thread")?;
         Ok(Self { receiver })
     }
 
-    /// Waits for the first signal. Safe to cancel.
-    pub(super) async fn next(&mut self) -> Option<Signal> {
+    /// Waits for the next signal. Safe to cancel.
+    pub(super) async fn next(&mut self) -> Option<Wish> {
         self.receiver.recv().await
     }
 }

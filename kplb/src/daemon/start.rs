@@ -17,6 +17,7 @@ use super::{
     backends::Backends,
     bpf_log,
     campaign::Campaign,
+    cast::{self, Cast},
     claim::Claim,
     herald::Herald,
     ipvs,
@@ -32,13 +33,19 @@ use super::{
 use crate::{
     announce::Announcer,
     bpffs,
+    config::Config,
     control::server::Server,
-    dataplane::{self, Attached, Dataplane, FlowTableSizes, LoadOptions},
+    dataplane::{
+        self, Attached, ClassicFilter, Dataplane, FlowTableSizes, Layout, LoadOptions, Predecessor, XdpMode,
+        boottime_now_ns,
+    },
     election::HEARTBEAT,
+    health::fsm::Health,
+    ids::Ids,
     maglev::Rings,
-    model::{self, Conditions, Desired},
+    model::{self, Conditions, Desired, Family},
     netlink::{client::Netlink, message::Link, watch::Watch},
-    plan::plan,
+    plan::{Operation, plan},
     reset::Resetter,
     run_dir::Lock,
 };
@@ -63,39 +70,75 @@ pub(super) async fn start<'a>(
     preflight::nat_ports(&config.node.nat_ports)?;
     ipvs::none_of(config)?;
     let device = preflight::interface(&netlink, interface).await?;
-    let unreadable = Unreadable::Assume(&config.vips());
-    let leftovers = leftovers::remove(lock, interface, &options.pin_root, unreadable).await?;
-    if !leftovers.is_empty() {
-        warn!("an earlier agent was killed; removed {}", leftovers.join(", "));
+    let vip_addresses = config.vips();
+    let record = leftovers::record(lock, Unreadable::Assume(&vip_addresses))?;
+    let predecessor = Predecessor::find(&options.pin_root, interface, device.programs(), record.build)?;
+    added.is_taken_over = predecessor.is_some();
+    match &predecessor {
+        Some(predecessor) => {
+            info!("an earlier agent has left its programs attached: taking over{}", loss(predecessor));
+            let strays: Vec<IpAddr> = record.vips.iter().filter(|vip| !vip_addresses.contains(vip)).copied().collect();
+            leftovers::remove_vips(interface, &strays).await?;
+        }
+        None => {
+            let leftovers = leftovers::remove(lock, interface, &options.pin_root, &record).await?;
+            if !leftovers.is_empty() {
+                warn!("an earlier agent was killed; removed {}", leftovers.join(", "));
+            }
+            preflight::no_xdp(&netlink, &device).await?;
+        }
     }
-    preflight::no_xdp(&netlink, &device).await?;
+    let is_new = predecessor.is_none();
     let link = preflight::vlan_interface(&netlink, &device, config.node.vlan).await?;
-    let vip_addresses: BTreeSet<IpAddr> = config.services.iter().map(|service| service.vip.ip()).collect();
 
     let mut watch = Watch::subscribe([device.index, link.index])?;
-    let surroundings = resolve(options, netlink.clone(), device.clone(), link.clone(), &vip_addresses).await?;
+    let (backend_addresses, vips) = (addresses_of(config), vip_addresses.clone());
+    let surroundings =
+        Surroundings::read(netlink.clone(), device.clone(), link.clone(), backend_addresses, vips).await?;
     let surroundings = added.surroundings.insert(surroundings);
-    settle(options, surroundings, &mut watch).await?;
+    settle(config, surroundings, &mut watch).await?;
     surroundings.warn_of_gaps();
     // They are on their way while the programs are loaded.
-    let backends = Backends::start(config, lock)?;
+    let early = if is_new { Some(Backends::start(&Cast::new(config.clone(), &[]), lock)?) } else { None };
 
     bpffs::ensure(&options.pin_root)?;
-    let dataplane = added.dataplane.insert(load(options, &device)?);
+    let dataplane = added.dataplane.insert(load(options, &device, predecessor, record.classic)?);
     let mut rings = Rings::default();
+    let Succession { cast, ids, held, health } = succeed(config, dataplane)?;
+    surroundings.serve(addresses_of(&cast.config), vip_addresses.clone()).await?;
+    let mut backends = match early {
+        Some(backends) => backends,
+        None => Backends::start(&cast, lock)?,
+    };
+    backends.assume(&health);
     let conditions = backends.conditions(Instant::now());
-    let desired = model::desired(config, &surroundings.survey().facts(), &conditions, &mut rings)?;
-    dataplane.apply(&plan(&desired, None)).context("write the maps")?;
+    let desired = model::desired(&cast.config, &ids, &surroundings.survey().facts(), &conditions, &mut rings)?;
+    let operations = plan(&desired, held.as_ref());
+    dataplane.apply(&operations).context("write the maps")?;
     bpf_log::follow(dataplane);
     let reports = dataplane.reports()?;
     let attached = dataplane.attach()?;
     let local = Local::start(config, dataplane);
+    dataplane.forget_predecessor()?;
+    let generation = record.generation + 1;
+    let build = Some(dataplane::build(options.log_level));
+    lock.amend_record(|record| {
+        (record.classic, record.build, record.generation) = (attached.classic, build, generation);
+    })?;
     let since = Instant::now();
 
-    let vips = added.vips.insert(Vips::new(netlink, link.index));
+    let present = record.vips.into_iter().filter(|vip| !is_new && vip_addresses.contains(vip)).collect();
+    let vips = added.vips.insert(Vips::new(netlink, link.index, present));
+    let leases = dataplane.leases()?;
+    // Of the others it is not this node's turn yet.
+    let others: Vec<IpAddr> = (vip_addresses.iter().copied())
+        .filter(|vip| !leases.is_fresh(Family::of(vip), boottime_now_ns()).unwrap_or(false))
+        .collect();
     let claim = match &config.vrrp {
         // Not yet started: nobody must be told that the VIPs are here before there is something behind them.
-        Some(vrrp) => Claim::Elected(Box::new(Campaign::prepare(options, vrrp, surroundings, dataplane.leases()?)?)),
+        Some(vrrp) => {
+            Claim::Elected(Box::new(Campaign::prepare(interface, vrrp, vip_addresses.clone(), surroundings, leases)?))
+        }
         None => Claim::Alone(Box::new(Herald::new(Announcer::open(&link.name)?))),
     };
     let mut agent = Agent {
@@ -103,6 +146,10 @@ pub(super) async fn start<'a>(
         attached,
         local,
         since,
+        cast,
+        ids,
+        generation,
+        next_look: None,
         applied: desired,
         rings,
         surroundings,
@@ -118,6 +165,10 @@ pub(super) async fn start<'a>(
         watch,
         server: Server::listen(&lock.fresh_socket()?)?,
     };
+    if operations.iter().any(Operation::ends_flows) && !is_new {
+        agent.end_orphans()?;
+    }
+    agent.look_soon();
     agent.first_checks().await?;
     match &mut agent.claim {
         Claim::Alone(herald) => {
@@ -125,10 +176,9 @@ pub(super) async fn start<'a>(
             herald.start();
         }
         Claim::Elected(campaign) => {
-            // Whoever has put them there: it is not this node's turn yet.
-            let vips: Vec<IpAddr> = vip_addresses.into_iter().collect();
-            agent.vips.release(&vips, lock).await?;
-            probe::other_owners(Occasion::Start, agent.surroundings, &vips);
+            // Whoever has put them there.
+            agent.vips.release(&others, lock).await?;
+            probe::other_owners(Occasion::Start, agent.surroundings, &others);
             agent.surroundings.refresh_link().await?;
             campaign.judge(agent.surroundings, agent.attached.program);
             campaign.election().begin();
@@ -136,6 +186,46 @@ pub(super) async fn start<'a>(
     }
     say_ready(options, &agent.attached, &agent.applied);
     Ok(agent)
+}
+
+/// What taking over costs, in words.
+fn loss(predecessor: &Predecessor) -> &'static str {
+    match predecessor.layout() {
+        Layout::Same => "",
+        Layout::Other => "; its maps are of another version: flows that are in them are reset with their next packet",
+    }
+}
+
+/// What an earlier agent leaves to this one.
+struct Succession {
+    cast: Cast,
+    ids: Ids,
+    /// What its maps hold.
+    held: Option<Desired>,
+    /// What it took each backend for, by place.
+    health: Vec<Option<Health>>,
+}
+
+fn succeed(config: &Config, dataplane: &mut Dataplane) -> Result<Succession> {
+    let Some(held) = dataplane.held()? else {
+        let (cast, ids) = (Cast::new(config.clone(), &[]), Ids::in_order(config));
+        return Ok(Succession { cast, ids, held: None, health: Vec::new() });
+    };
+    let flows = FlowTableSizes { max_flows: config.flows.max, max_half_open: config.flows.max_half_open };
+    if dataplane.flow_table_sizes()? != flows {
+        warn!(
+            "the flow tables stay as large as they were, since flows are in them; `kplb detach` lets them be made anew"
+        );
+    }
+    let cast = Cast::new(config.clone(), &cast::services_of(&held, config));
+    let ids = Ids::assign(&cast.config, &held, &dataplane.counters()?.busy())?;
+    let health = cast::health_of(&held, &cast.config, &ids);
+    Ok(Succession { cast, ids, held: Some(held), health })
+}
+
+/// The addresses of all backends.
+pub(super) fn addresses_of(config: &Config) -> BTreeSet<IpAddr> {
+    config.services.iter().flat_map(|service| &service.backends).map(|backend| backend.address.ip()).collect()
 }
 
 impl Agent<'_> {
@@ -160,26 +250,13 @@ impl Agent<'_> {
     }
 }
 
-async fn resolve(
-    options: &Options,
-    netlink: Netlink,
-    device: Link,
-    link: Link,
-    vips: &BTreeSet<IpAddr>,
-) -> Result<Surroundings> {
-    let services = options.config.services.iter();
-    let backends = services.flat_map(|service| &service.backends).map(|backend| backend.address.ip()).collect();
-    Surroundings::read(netlink, device, link, backends, vips.clone()).await
-}
-
 /// Waits until the node can serve the configuration and every next hop has answered, or for as long as that is worth.
-async fn settle(options: &Options, surroundings: &mut Surroundings, watch: &mut Watch) -> Result<()> {
+async fn settle(config: &Config, surroundings: &mut Surroundings, watch: &mut Watch) -> Result<()> {
     let start = tokio::time::Instant::now();
-    let conditions = Conditions::all_active(&options.config);
+    let (ids, conditions) = (Ids::in_order(config), Conditions::all_active(config));
     let mut rings = Rings::default();
     loop {
-        let desired =
-            model::desired(&options.config, &surroundings.survey().facts(), &conditions, &mut rings).map(drop);
+        let desired = model::desired(config, &ids, &surroundings.survey().facts(), &conditions, &mut rings).map(drop);
         if surroundings.is_settled() {
             return Ok(desired?);
         }
@@ -191,13 +268,21 @@ async fn settle(options: &Options, surroundings: &mut Surroundings, watch: &mut 
     }
 }
 
-fn load(options: &Options, device: &Link) -> Result<Dataplane> {
+fn load(
+    options: &Options,
+    device: &Link,
+    predecessor: Option<Predecessor>,
+    classic: Option<ClassicFilter>,
+) -> Result<Dataplane> {
     let flows = &options.config.flows;
     Dataplane::load(LoadOptions {
         interface: &options.interface,
         interface_index: device.index,
         mode: options.mode,
         pin_directory: &dataplane::pin_directory(&options.pin_root, &options.interface),
+        predecessor,
+        current: device.xdp.as_ref().and_then(|xdp| XdpMode::from_name(xdp.mode)),
+        classic,
         flows: FlowTableSizes { max_flows: flows.max, max_half_open: flows.max_half_open },
         log_level: options.log_level,
     })

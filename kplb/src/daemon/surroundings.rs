@@ -96,6 +96,24 @@ impl Surroundings {
         Ok(())
     }
 
+    /// Follows these backends and VIPs from now on.
+    ///
+    /// # Errors
+    /// [`InterfaceGone`], or that the kernel could not be asked.
+    pub(super) async fn serve(&mut self, backends: BTreeSet<IpAddr>, vips: BTreeSet<IpAddr>) -> Result<()> {
+        if (&self.backends, &self.vips) == (&backends, &vips) {
+            return Ok(());
+        }
+        self.snapshot.routes.retain(|backend, _| backends.contains(backend));
+        (self.backends, self.vips) = (backends, vips);
+        self.refresh(Changes::everything()).await
+    }
+
+    /// The backends and VIPs that it follows.
+    pub(super) fn served(&self) -> (BTreeSet<IpAddr>, BTreeSet<IpAddr>) {
+        (self.backends.clone(), self.vips.clone())
+    }
+
     async fn manage_next_hops(&mut self) {
         for next_hop in self.snapshot.unmanaged(&self.survey) {
             match self.netlink.manage_neighbour(self.snapshot.link.index, next_hop).await {

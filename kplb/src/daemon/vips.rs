@@ -11,7 +11,7 @@ use crate::{
         client::{Change, Netlink},
         message::InterfaceAddress,
     },
-    run_dir::{Lock, Record},
+    run_dir::Lock,
 };
 
 /// The VIPs on the interface.
@@ -27,8 +27,9 @@ pub(super) struct Vips {
 }
 
 impl Vips {
-    pub(super) const fn new(netlink: Netlink, interface: u32) -> Self {
-        Self { netlink, interface, held: BTreeSet::new(), added: BTreeSet::new(), missing: BTreeSet::new() }
+    /// `added`: those that an earlier agent has added.
+    pub(super) const fn new(netlink: Netlink, interface: u32, added: BTreeSet<IpAddr>) -> Self {
+        Self { netlink, interface, held: BTreeSet::new(), added, missing: BTreeSet::new() }
     }
 
     /// Those that this node is to have.
@@ -42,8 +43,11 @@ impl Vips {
         let vips: Vec<IpAddr> = vips.into_iter().collect();
         self.held.extend(&vips);
         // Without a record they would be left behind by a killed agent, and without VIPs nobody is served.
-        let mut result = lock.write_record(&Record { vips: self.added.iter().chain(&vips).copied().collect() });
+        let mut result = lock.amend_record(|record| record.vips = self.added.iter().chain(&vips).copied().collect());
         for vip in vips {
+            if self.added.contains(&vip) && self.is_there(vip).await {
+                continue;
+            }
             match self.netlink.add_vip(self.interface, vip).await {
                 Ok(Change::Done) => {
                     self.added.insert(vip);
@@ -57,7 +61,13 @@ impl Vips {
                 }
             }
         }
-        result.and(lock.write_record(&Record { vips: self.added.iter().chain(&self.missing).copied().collect() }))
+        let recorded = || self.added.iter().chain(&self.missing).copied().collect();
+        result.and(lock.amend_record(|record| record.vips = recorded()))
+    }
+
+    async fn is_there(&self, vip: IpAddr) -> bool {
+        let is_it = |entry: &InterfaceAddress| entry.interface == self.interface && entry.address == vip;
+        self.netlink.addresses().await.is_ok_and(|addresses| addresses.iter().any(is_it))
     }
 
     /// Tries again what [`Self::hold`] could not do.
@@ -85,7 +95,7 @@ impl Vips {
             results.push(self.banish(*vip).await);
         }
         results.push(self.read_back(vips).await);
-        results.push(lock.write_record(&Record { vips: self.added.iter().copied().collect() }));
+        results.push(lock.amend_record(|record| record.vips = self.added.iter().copied().collect()));
         first_error(results)
     }
 

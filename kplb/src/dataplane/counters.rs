@@ -1,9 +1,12 @@
 //! Reading what the data path counted.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context as _;
 use aya::{
     Ebpf,
-    maps::{Array, Map, PerCpuArray},
+    maps::{Array, PerCpuArray, PerCpuValues},
+    util::nr_cpus,
 };
 use kplb_common::{
     abi::map,
@@ -11,6 +14,8 @@ use kplb_common::{
     sweep::{FlowCount, Sweep},
     verdict::Verdict,
 };
+
+use super::open;
 
 /// What the data path has counted since it was loaded, all processors together.
 #[derive(Clone, Debug)]
@@ -53,12 +58,20 @@ pub(super) fn read(ebpf: &Ebpf, n_backends: usize, sweep: Sweep) -> anyhow::Resu
     Ok(Counters { verdicts, backends, flows })
 }
 
-/// A map of the object as the type that it has.
-fn open<'a, T>(ebpf: &'a Ebpf, name: &str) -> anyhow::Result<T>
-where
-    T: TryFrom<&'a Map>,
-    T::Error: std::error::Error + Send + Sync + 'static,
-{
-    let map = ebpf.map(name).with_context(|| format!("the object has no map {name}"))?;
-    T::try_from(map).with_context(|| format!("the map {name} is of another type"))
+/// Sets the traffic of a backend to zero.
+pub(super) fn clear(ebpf: &mut Ebpf, backend: u16) -> anyhow::Result<()> {
+    let name = map::BACKEND_STATS;
+    let map = ebpf.map_mut(name).with_context(|| format!("the object has no map {name}"))?;
+    let mut stats: PerCpuArray<_, BackendStats> = map.try_into()?;
+    let n_cpus = nr_cpus().map_err(|(path, error)| anyhow::Error::new(error).context(format!("read {path}")))?;
+    let zero = PerCpuValues::try_from(vec![BackendStats::default(); n_cpus])?;
+    stats.set(backend.into(), zero, 0).with_context(|| format!("write {name}"))
+}
+
+impl Counters {
+    /// The backends that there are flows of.
+    pub fn busy(&self) -> BTreeSet<u16> {
+        let is_busy = |flows: &FlowCount| flows.established + flows.half_open + flows.closing > 0;
+        (0_u16..).zip(&self.flows).filter(|(_, flows)| is_busy(flows)).map(|(id, _)| id).collect()
+    }
 }

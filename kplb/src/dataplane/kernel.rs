@@ -27,17 +27,19 @@ use kplb_common::{
 use tracing::Level;
 
 use super::{
-    attach::{self, Attached, ModeChoice, TcLink},
+    attach::{self, Attached, ClassicFilter, ModeChoice, Site, TcLink, XdpMode},
     counters::{self, Counters},
+    held,
     leases::{Leases, monotonic_now_ns},
     local,
-    object::OBJECT,
+    object::{self, OBJECT},
     pins,
+    predecessor::{Layout, Predecessor},
     records::{self, Orphans, Reports},
     rings,
 };
 use crate::{
-    model::{Endpoint, EndpointKey},
+    model::{Desired, Endpoint, EndpointKey},
     plan::Operation,
 };
 
@@ -61,19 +63,31 @@ pub struct LoadOptions<'a> {
     pub mode: ModeChoice,
     /// Where to pin maps and links; on bpffs.
     pub pin_directory: &'a Path,
+    /// Whose place to take.
+    pub predecessor: Option<Predecessor>,
+    /// The mode that its XDP program runs in.
+    pub current: Option<XdpMode>,
+    /// Its TC program, where that could not be pinned.
+    pub classic: Option<ClassicFilter>,
     /// How large the flow tables are.
     pub flows: FlowTableSizes,
     /// What the programs log; what is off is removed by the verifier.
     pub log_level: Level,
 }
 
-/// The loaded programs and their maps. What was pinned is unpinned on drop, unless it was attached: then it serves on.
+/// The loaded programs and their maps. What was pinned is unpinned on drop, unless it was attached, by this or by an
+/// earlier agent: then it serves on.
 pub struct Dataplane {
     ebpf: Ebpf,
     interface: String,
     interface_index: u32,
     mode: ModeChoice,
     pin_directory: PathBuf,
+    predecessor: Option<Predecessor>,
+    /// The mode of the predecessor's XDP program.
+    current: Option<XdpMode>,
+    classic: Option<ClassicFilter>,
+    keeps_sockets: bool,
     orphans: Orphans,
     /// As it was last asked for.
     sweep: Sweep,
@@ -86,6 +100,8 @@ pub struct Dataplane {
 enum State {
     /// Loaded; nothing of it sees a packet.
     Loaded,
+    /// The programs are a predecessor's, and attached.
+    Kept(Attached, TcLink),
     /// Attached, and pinned as a whole.
     Attached(TcLink),
     /// Detached; nothing is left.
@@ -93,16 +109,20 @@ enum State {
 }
 
 impl Dataplane {
-    /// Loads the programs, and creates and pins their maps.
+    /// Loads the programs, and creates and pins their maps, or goes on with those of a predecessor of the same layout.
     ///
     /// # Errors
-    /// If the kernel refuses a program or map; nothing is left then.
+    /// If the kernel refuses a program or map; all is as it was then.
     pub fn load(options: LoadOptions<'_>) -> anyhow::Result<Self> {
-        let LoadOptions { interface, interface_index, mode, pin_directory, flows, log_level } = options;
+        let LoadOptions { interface, interface_index, mode, pin_directory, predecessor, flows, log_level, .. } =
+            options;
+        let goes_on = goes_on(predecessor.as_ref());
         pins::create(pin_directory)?;
         let mut ebpf = load(pin_directory, flows, log_level).inspect_err(|_| {
-            // The error that matters is the one of loading.
-            let _ = pins::remove_pins(pin_directory);
+            if !goes_on {
+                // The error that matters is the one of loading.
+                let _ = pins::remove_pins(pin_directory);
+            }
         })?;
         let mut dataplane = Self {
             orphans: Orphans::new(records::take(&mut ebpf, map::ORPHANS)?),
@@ -112,13 +132,38 @@ impl Dataplane {
             interface_index,
             mode,
             pin_directory: pin_directory.to_owned(),
+            current: options.current,
+            classic: options.classic,
+            keeps_sockets: false,
+            predecessor,
             n_backends: 0,
             state: State::Loaded,
         };
-        for name in [abi::XDP_PROGRAM, abi::TC_PROGRAM, abi::SWEEP_PROGRAM] {
-            dataplane.load_program(name)?;
+        dataplane.load_program(abi::SWEEP_PROGRAM)?;
+        if !dataplane.keeps_programs(object::build(log_level)) {
+            dataplane.load_program(abi::XDP_PROGRAM)?;
+            dataplane.load_program(abi::TC_PROGRAM)?;
         }
         Ok(dataplane)
+    }
+
+    /// Goes on with the programs of a predecessor, if they are the same; whether it does. A kernel takes its time to verify
+    /// new ones, and nobody is master meanwhile.
+    fn keeps_programs(&mut self, build: u64) -> bool {
+        let Some(current) = self.current.filter(|current| self.mode.allows(*current)) else { return false };
+        if !self.predecessor.as_ref().is_some_and(|predecessor| predecessor.is_of(build)) {
+            return false;
+        }
+        let site = Site {
+            interface: &self.interface,
+            index: self.interface_index,
+            directory: &self.pin_directory,
+            before: Some(&self.pin_directory),
+        };
+        let Some((attached, tc)) = attach::kept(&site, current, self.classic) else { return false };
+        self.keeps_sockets = local::are_attached(&self.pin_directory);
+        self.state = State::Kept(attached, tc);
+        true
     }
 
     fn load_program(&mut self, name: &str) -> anyhow::Result<()> {
@@ -129,6 +174,33 @@ impl Dataplane {
             <&mut Xdp>::try_from(program)?.load()
         };
         loaded.with_context(|| format!("the kernel does not accept the program {name}"))
+    }
+
+    /// What the maps hold that a predecessor has left; nothing, if they are new.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn held(&mut self) -> anyhow::Result<Option<Desired>> {
+        if !goes_on(self.predecessor.as_ref()) {
+            return Ok(None);
+        }
+        let held = held::read(&self.ebpf).context("read the maps of an earlier agent")?;
+        self.n_backends = held.backends.keys().last().map_or(0, |id| usize::from(*id) + 1);
+        Ok(Some(held))
+    }
+
+    /// How many flows the tables hold, which a predecessor may have made for more or fewer.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn flow_table_sizes(&self) -> anyhow::Result<FlowTableSizes> {
+        let size = |name: &str| {
+            let map = self.ebpf.map(name).with_context(|| format!("the object has no map {name}"))?;
+            let Map::LruHashMap(data) = map else { bail!("the map {name} is of another type") };
+            let entries = data.info().with_context(|| format!("ask how large {name} is"))?.max_entries();
+            anyhow::Ok(entries / 2)
+        };
+        Ok(FlowTableSizes { max_flows: size(map::FLOWS4)?, max_half_open: size(map::HALF_OPEN4)? })
     }
 
     /// Carries out operations, in their order.
@@ -160,7 +232,11 @@ impl Dataplane {
                 self.n_backends = self.n_backends.max(usize::from(*id) + 1);
                 self.set_element(map::BACKENDS, u32::from(*id), backend)
             }
-            Operation::RemoveBackend { id } => self.set_element(map::BACKENDS, u32::from(*id), &Backend::default()),
+            Operation::RemoveBackend { id } => {
+                self.set_element(map::BACKENDS, u32::from(*id), &Backend::default())?;
+                // The next backend with this id begins at zero.
+                counters::clear(&mut self.ebpf, *id)
+            }
             Operation::SetRing { service, ring } => self.set_rings(&[(*service, Arc::clone(ring))]),
             // aya cannot delete from an array of maps; a ring of no backends is the same to the data path.
             Operation::RemoveRing { service } => self.set_rings(&[(*service, Arc::new([NO_BACKEND; RING_SIZE]))]),
@@ -213,19 +289,43 @@ impl Dataplane {
         T::try_from(map).with_context(|| format!("the map {name} is of another type"))
     }
 
-    /// Attaches the programs: XDP to the ingress of the interface, TC to its egress.
+    /// Attaches the programs: XDP to the ingress of the interface, TC to its egress; in the place of a predecessor's, if
+    /// there are some, so that no packet passes between the two.
     ///
     /// # Errors
-    /// If the kernel refuses; nothing is attached then.
+    /// If the kernel refuses; nothing of its own is attached then.
     pub fn attach(&mut self) -> anyhow::Result<Attached> {
-        // Replies first: a client's packet must not reach a backend on this node before its reply can be reversed.
-        let tc = attach::attach_tc(&mut self.ebpf, &self.interface, &self.pin_directory)?;
-        let attached =
-            attach::attach_xdp(&mut self.ebpf, &self.interface, self.interface_index, self.mode, &self.pin_directory);
-        match attached {
-            Ok(attached) => {
+        match std::mem::replace(&mut self.state, State::Loaded) {
+            State::Kept(attached, tc) => {
                 self.state = State::Attached(tc);
+                return Ok(attached);
+            }
+            state => self.state = state,
+        }
+        let before = self.predecessor.as_ref().map(|predecessor| predecessor.directory.clone());
+        let site = Site {
+            interface: &self.interface,
+            index: self.interface_index,
+            directory: &self.pin_directory,
+            before: before.as_deref(),
+        };
+        // Replies first: a client's packet must not reach a backend on this node before its reply can be reversed.
+        let tc = attach::attach_tc(&mut self.ebpf, &site, self.classic)?;
+        let classic = tc.filter();
+        let attached = attach::attach_xdp(&mut self.ebpf, &site, self.mode, self.current);
+        match attached {
+            Ok(mut attached) => {
+                attached.classic = classic;
+                self.state = State::Attached(tc);
+                if let Some(before) = before.filter(|before| *before != self.pin_directory) {
+                    pins::remove_links(&before)?;
+                }
                 Ok(attached)
+            }
+            Err(error) if goes_on(self.predecessor.as_ref()) => {
+                // Programs of either build serve with these maps.
+                self.state = State::Attached(tc);
+                Err(error)
             }
             Err(error) => {
                 // The error that matters is the one of attaching; the pins go on drop.
@@ -233,6 +333,11 @@ impl Dataplane {
                 Err(error)
             }
         }
+    }
+
+    /// Whether the programs at sockets are attached already, and go on as they are.
+    pub const fn keeps_sockets(&self) -> bool {
+        self.keeps_sockets
     }
 
     /// Loads the programs at the sockets of this node.
@@ -252,12 +357,34 @@ impl Dataplane {
         Ok(program.info()?)
     }
 
-    /// Attaches the programs at sockets to a control group, and pins their links; all of them or none.
+    /// Attaches the programs at sockets to a control group, and pins their links; all of them or none. Those of a
+    /// predecessor are detached after that.
     ///
     /// # Errors
     /// If the kernel does not take one of them.
     pub fn attach_to_sockets(&mut self, cgroup: &Path) -> anyhow::Result<()> {
         local::attach(&mut self.ebpf, cgroup, &self.pin_directory)
+    }
+
+    /// Detaches programs at sockets that a predecessor has left.
+    ///
+    /// # Errors
+    /// If they cannot be detached.
+    pub fn detach_from_sockets(&self) -> anyhow::Result<()> {
+        local::detach(&self.pin_directory)
+    }
+
+    /// Removes what is left of a predecessor of another layout: nothing uses its maps any more.
+    ///
+    /// # Errors
+    /// If something cannot be removed.
+    pub fn forget_predecessor(&mut self) -> anyhow::Result<()> {
+        match self.predecessor.take() {
+            Some(Predecessor { directory, .. }) if directory != self.pin_directory => {
+                pins::remove_pins(&directory).map(drop)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The sockets that were led to backends which serve no longer, as far as they are known.
@@ -268,10 +395,10 @@ impl Dataplane {
         local::orphans(&self.ebpf, is_orphan)
     }
 
-    fn detach_tc(&mut self, link: TcLink) -> anyhow::Result<()> {
+    fn detach_tc(&self, link: TcLink) -> anyhow::Result<()> {
         match link {
             TcLink::Pinned => attach::detach_pinned(&pins::tc_link(&self.pin_directory)),
-            TcLink::Classic(id) => attach::detach_classic(&mut self.ebpf, id),
+            TcLink::Classic(filter) => attach::detach_classic(&self.interface, filter),
         }
     }
 
@@ -342,12 +469,12 @@ impl Dataplane {
         Ok(())
     }
 
-    /// The leases of the fenced VIPs. Once: an election is the only one to renew them.
+    /// The leases of the fenced VIPs, for an election to renew.
     ///
     /// # Errors
-    /// If they were taken before.
-    pub fn leases(&mut self) -> anyhow::Result<Leases> {
-        Leases::take(&mut self.ebpf)
+    /// If they cannot be opened.
+    pub fn leases(&self) -> anyhow::Result<Leases> {
+        Leases::open(&self.ebpf)
     }
 
     /// The XDP program, to be run on made-up packets.
@@ -395,7 +522,7 @@ impl Dataplane {
 
     fn clear(&mut self) -> anyhow::Result<()> {
         let tc = match std::mem::replace(&mut self.state, State::Detached) {
-            State::Attached(tc) => {
+            State::Attached(tc) | State::Kept(_, tc) => {
                 // Nobody else is led to a backend; who was stays with it.
                 let sockets = local::detach(&self.pin_directory);
                 // The client's side first, so that no packet is rewritten whose reply would not be.
@@ -413,12 +540,21 @@ impl Drop for Dataplane {
     fn drop(&mut self) {
         // Forwarding must survive the agent: what is attached stays, by its pins.
         if matches!(self.state, State::Loaded)
+            && !goes_on(self.predecessor.as_ref())
             && let Err(error) = self.clear()
         {
             tracing::warn!("cannot remove the pins: {error:#}");
         }
     }
 }
+
+/// Whether the maps are those of a predecessor.
+fn goes_on(predecessor: Option<&Predecessor>) -> bool {
+    predecessor.is_some_and(|predecessor| predecessor.layout() == Layout::Same)
+}
+
+/// The ring that the programs log into, as `aya-log` names it: an agent that goes on with them reads on in it.
+const LOG: &str = "AYA_LOGS";
 
 fn load(pin_directory: &Path, flows: FlowTableSizes, log_level: Level) -> anyhow::Result<Ebpf> {
     let maps = pins::maps(pin_directory);
@@ -434,7 +570,7 @@ fn load(pin_directory: &Path, flows: FlowTableSizes, log_level: Level) -> anyhow
         .map_max_entries(map::FLOWS6, flow_entries)
         .map_max_entries(map::HALF_OPEN4, half_open_entries)
         .map_max_entries(map::HALF_OPEN6, half_open_entries);
-    for name in map::ALL {
+    for name in map::ALL.into_iter().chain([LOG]) {
         loader.map_pin_path(name, maps.join(name));
     }
     loader.load(OBJECT).context("load the BPF object")

@@ -1,11 +1,11 @@
 //! The leases by which this node answers for its fenced VIPs, and the clocks of the data path.
 
-use std::time::Duration;
+use std::{os::fd::AsFd as _, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use aya::{
     Ebpf,
-    maps::{Array, MapData},
+    maps::{Array, Map, MapData},
 };
 use kplb_common::{
     abi::map,
@@ -23,11 +23,21 @@ use crate::model::Family;
 pub struct Leases(Array<MapData, Lease>);
 
 impl Leases {
-    /// Takes the map of the object.
-    pub(super) fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
-        let map = ebpf.take_map(map::LEASES).with_context(|| format!("the object has no map {}", map::LEASES))?;
-        let array = Array::try_from(map).with_context(|| format!("the map {} is of another type", map::LEASES))?;
-        Ok(Self(array))
+    /// Opens the map of the object for itself.
+    pub(super) fn open(ebpf: &Ebpf) -> anyhow::Result<Self> {
+        let name = map::LEASES;
+        let Some(Map::Array(map)) = ebpf.map(name) else { bail!("the object has no array {name}") };
+        let fd = map.fd().as_fd().try_clone_to_owned().context("clone a descriptor")?;
+        Ok(Self(Map::Array(MapData::from_fd(fd)?).try_into()?))
+    }
+
+    /// Whether the lease of a family has not ended yet on the clock of [`boottime_now_ns`].
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn is_fresh(&self, family: Family, now_ns: u64) -> anyhow::Result<bool> {
+        let lease = self.0.get(&index(family), 0).with_context(|| format!("read {}", map::LEASES))?;
+        Ok(now_ns < lease.expires_ns)
     }
 
     /// Lets this node answer for the fenced VIPs of a family until the clock of [`boottime_now_ns`] shows `expires_ns`,

@@ -46,14 +46,21 @@ fn at_release(ebpf: &mut Ebpf) -> anyhow::Result<&mut CgroupSock> {
     Ok(program.try_into()?)
 }
 
-/// Attaches the loaded programs to a control group and all below it.
+/// Attaches the loaded programs to a control group and all below it, and then detaches those that were there: for a
+/// moment both are, and the second one finds nothing left to do.
 pub(super) fn attach(ebpf: &mut Ebpf, cgroup: &Path, directory: &Path) -> anyhow::Result<()> {
+    let (pins, old) = (pins::sockets(directory), pins::old_sockets(directory));
+    // An agent that was killed between the two steps left more.
+    pins::remove_all(&old)?;
+    if pins.exists() {
+        fs::rename(&pins, &old).with_context(|| format!("rename {}", pins.display()))?;
+    }
     let attached = attach_each(ebpf, cgroup, directory);
     if attached.is_err() {
         // The error that matters is the one of attaching.
         let _ = detach(directory);
     }
-    attached
+    attached.and(pins::remove_all(&old).map(drop))
 }
 
 fn attach_each(ebpf: &mut Ebpf, cgroup: &Path, directory: &Path) -> anyhow::Result<()> {
@@ -77,6 +84,12 @@ fn attach_each(ebpf: &mut Ebpf, cgroup: &Path, directory: &Path) -> anyhow::Resu
     Ok(())
 }
 
+/// Whether all of them are attached by a predecessor.
+pub(super) fn are_attached(directory: &Path) -> bool {
+    let pins = pins::sockets(directory);
+    abi::SOCKET_PROGRAMS.iter().chain([&abi::RELEASE_PROGRAM]).all(|name| pins.join(name).exists())
+}
+
 /// Detaches the programs at once, in the opposite order.
 pub(super) fn detach(directory: &Path) -> anyhow::Result<()> {
     let pins = pins::sockets(directory);
@@ -88,7 +101,8 @@ pub(super) fn detach(directory: &Path) -> anyhow::Result<()> {
             link.unpin().with_context(|| format!("unpin the link {}", path.display()))?;
         }
     }
-    pins::remove_all(&pins).map(drop)
+    pins::remove_all(&pins).map(drop)?;
+    pins::remove_all(&pins::old_sockets(directory)).map(drop)
 }
 
 /// The connected sockets that this is true of, by their cookies.

@@ -1,22 +1,38 @@
 //! The programs and maps in the kernel: the only place that touches them.
 //!
-//! Invariant: what is half done is undone. A [`Dataplane`] that fails to load or attach leaves no program, map or pin;
-//! one that is attached outlives its process, by its pins, until [`Dataplane::detach`] or [`remove_pins`].
+//! Invariant: what is half done is undone. A [`Dataplane`] that fails to load or attach leaves no program, map or pin of
+//! its own, and those of a [`Predecessor`] as they were; one that is attached outlives its process, by its pins, until it
+//! is taken over, or taken away by [`Dataplane::detach`] or [`remove_all_pins`].
 
 mod attach;
 mod counters;
+mod held;
 mod kernel;
 mod leases;
 mod local;
 mod object;
 mod pins;
+mod predecessor;
 mod records;
 mod rings;
 
-pub use attach::{Attached, ModeChoice, XdpMode};
+use anyhow::Context as _;
+pub use attach::{Attached, ClassicFilter, ModeChoice, XdpMode};
+use aya::{Ebpf, maps::Map};
 pub use counters::Counters;
 pub use kernel::{Dataplane, FlowTableSizes, LoadOptions};
 pub use leases::{Leases, boottime_now_ns};
-pub use object::{FLOOR_OBJECT, OBJECT};
-pub use pins::{pin_directory, remove_pins};
+pub use object::{FLOOR_OBJECT, OBJECT, build};
+pub use pins::{pin_directory, remove_all_pins};
+pub use predecessor::{Layout, Predecessor};
 pub use records::{Reports, Sighting};
+
+/// A map of the object as the type that it has.
+fn open<'a, T>(ebpf: &'a Ebpf, name: &str) -> anyhow::Result<T>
+where
+    T: TryFrom<&'a Map>,
+    T::Error: std::error::Error + Send + Sync + 'static,
+{
+    let map = ebpf.map(name).with_context(|| format!("the object has no map {name}"))?;
+    T::try_from(map).with_context(|| format!("the map {name} is of another type"))
+}

@@ -6,6 +6,8 @@
 //!                                     /tc        link of kplb_tc
 //!                                     /sockets/<PROGRAM>
 //!                                                links of the programs at the sockets of this node
+//!                                     /sockets-old/<PROGRAM>
+//!                                                the same of an earlier agent, until they are replaced
 //! ```
 
 use std::{
@@ -44,25 +46,69 @@ pub(super) fn sockets(directory: &Path) -> PathBuf {
     directory.join("sockets")
 }
 
+/// Where they are while others take their place.
+pub(super) fn old_sockets(directory: &Path) -> PathBuf {
+    directory.join("sockets-old")
+}
+
+/// The directories of an interface's pins, of every layout that there are some of.
+pub(super) fn directories(root: &Path, interface: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let own = pin_directory(root, interface);
+    let Some(name) = own.file_name() else { return Ok(Vec::new()) };
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("list {}", root.display())),
+    };
+    let mut directories = Vec::new();
+    for entry in entries {
+        let version = entry.with_context(|| format!("list {}", root.display()))?;
+        let is_version = version.file_name().to_str().is_some_and(is_version);
+        let directory = version.path().join(name);
+        if is_version && directory.is_dir() {
+            directories.push(directory);
+        }
+    }
+    Ok(directories)
+}
+
+fn is_version(name: &str) -> bool {
+    name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
 /// Creates the directory and its parents.
 pub(super) fn create(directory: &Path) -> anyhow::Result<()> {
     let maps = maps(directory);
     fs::create_dir_all(&maps).with_context(|| format!("create the pin directory {}", maps.display()))
 }
 
-/// Removes all pins of an interface, links first: programs go before the maps they use. What is pinned there is freed
+/// Removes all pins of an interface, of every layout. Returns whether there was anything.
+///
+/// # Errors
+/// If something cannot be removed; what could be is gone then.
+pub fn remove_all_pins(root: &Path, interface: &str) -> anyhow::Result<bool> {
+    let mut found = false;
+    for directory in directories(root, interface)? {
+        found |= remove_pins(&directory)?;
+    }
+    Ok(found)
+}
+
+/// Removes all pins in a directory, links first: programs go before the maps they use. What is pinned there is freed
 /// by the kernel when nothing else holds it. Returns whether there was anything.
 ///
 /// # Errors
 /// If something cannot be removed; what could be is gone then.
-pub fn remove_pins(directory: &Path) -> anyhow::Result<bool> {
+pub(super) fn remove_pins(directory: &Path) -> anyhow::Result<bool> {
     let mut found = false;
-    found |= remove_all(&sockets(directory))?;
+    for sockets in [sockets(directory), old_sockets(directory)] {
+        found |= remove_all(&sockets)?;
+    }
     for link in [xdp_link(directory), tc_link(directory)] {
         found |= remove_file(&link)?;
     }
-    found |= remove_all(&maps(directory))?;
-    remove_directory(directory)?;
+    // The maps, and whatever else another layout has.
+    found |= remove_all(directory)?;
     // The directory of the layout version goes with the last interface, as far as it is ours alone.
     if let Some(version) = directory.parent() {
         let _ = fs::remove_dir(version);
@@ -70,14 +116,19 @@ pub fn remove_pins(directory: &Path) -> anyhow::Result<bool> {
     Ok(found)
 }
 
-/// Removes a directory of pins.
+/// Removes the pins of the links of the interface's programs.
+pub(super) fn remove_links(directory: &Path) -> anyhow::Result<()> {
+    [xdp_link(directory), tc_link(directory)].iter().try_for_each(|link| remove_file(link).map(drop))
+}
+
+/// Removes a directory of pins and all below it.
 pub(super) fn remove_all(directory: &Path) -> anyhow::Result<bool> {
     let mut found = false;
     match fs::read_dir(directory) {
         Ok(entries) => {
             for entry in entries {
                 let path = entry.with_context(|| format!("list {}", directory.display()))?.path();
-                found |= remove_file(&path)?;
+                found |= if path.is_dir() { remove_all(&path)? } else { remove_file(&path)? };
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -119,6 +170,14 @@ mod tests {
         let path = |interface| pin_directory(Path::new("/sys/fs/bpf/kplb"), interface);
         assert!(path("eth0.42").ends_with("eth0:42"));
         assert_ne!(path("eth0.42"), path("eth0_42"));
+    }
+
+    #[test]
+    fn layouts_are_told_by_their_numbers() {
+        assert!(is_version("v1") && is_version("v11"));
+        for other in ["", "v", "1", "vx", "v1x", "w1"] {
+            assert!(!is_version(other), "{other}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::{
         fsm::{Action, Fault, Heard, Input, Router, State},
         packet::Advert,
         receive::{Invalid, Remark, decode},
-        settings::PRIORITY_RELEASE,
+        settings::{PRIORITY_RELEASE, Version},
         timers,
     },
 };
@@ -110,6 +110,31 @@ impl Member {
         }
         member.handle(Input::Start, means);
         member
+    }
+
+    /// Begins: as master, if this node has not ceased to be it.
+    pub(super) fn begin(&mut self, means: &mut Means<'_>) {
+        // A lease that cannot be read is none that can be relied on.
+        let is_master = means.leases.is_fresh(self.family(), boottime_now_ns()).unwrap_or(false);
+        self.handle(if is_master { Input::Resume } else { Input::Start }, means);
+    }
+
+    /// If this node is master, has the others wait for adverts this far apart, and takes a lease for as long as that. They
+    /// learn it from the advert (RFC 9568, section 6.4.2); in version 2 the interval is what everybody has configured.
+    pub(super) fn bequeath(&mut self, interval: Duration, means: &mut Means<'_>) {
+        let settings = self.router.settings();
+        if self.router.state() != State::Master || settings.version != Version::V3 || interval <= settings.interval {
+            return;
+        }
+        let advert = Advert { interval, ..Advert::new(settings, settings.priority) };
+        let mut is_heard = false;
+        // Twice: nobody says it again.
+        for _ in 0..2 {
+            is_heard |= self.send_to_all(&advert, means);
+        }
+        if is_heard {
+            self.set_lease(Some(timers::patience(interval)), means);
+        }
     }
 
     /// When it must have its turn.
@@ -248,7 +273,8 @@ impl Member {
     }
 
     fn send(&mut self, priority: u8, means: &mut Means<'_>) {
-        let is_heard = self.send_to_all(priority, means);
+        let advert = Advert::new(self.router.settings(), priority);
+        let is_heard = self.send_to_all(&advert, means);
         if priority == PRIORITY_RELEASE {
             return;
         }
@@ -266,9 +292,8 @@ impl Member {
     }
 
     /// Whether somebody can have heard it: one of those that are to, or there is nobody who is to.
-    fn send_to_all(&mut self, priority: u8, means: &Means<'_>) -> bool {
+    fn send_to_all(&mut self, advert: &Advert, means: &Means<'_>) -> bool {
         let settings = self.router.settings();
-        let advert = Advert::new(settings, priority);
         let mut n_sent = 0;
         for destination in self.wire.destinations() {
             let message = advert.encode(settings.address, *destination, settings.coverage);

@@ -63,6 +63,8 @@ enum Order {
     Reannounce,
     Report(mpsc::SyncSender<ElectionReport>),
     Stop,
+    /// With a word to the others, to have patience with adverts that come so far apart.
+    Quit(Option<Duration>),
 }
 
 /// What the thread tells the daemon.
@@ -189,7 +191,7 @@ impl Election {
         self.notices.recv().await
     }
 
-    /// Takes part from now on.
+    /// Takes part from now on: as master of the VIPs that this node has a lease on, and as a backup for others.
     pub fn begin(&self) {
         self.order(Order::Begin);
     }
@@ -230,10 +232,23 @@ impl Election {
     /// called on a tokio runtime.
     pub async fn leave(&mut self) {
         self.order(Order::Stop);
+        self.join().await;
+    }
+
+    async fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
             // It does not panic; if it did, the lease runs out by itself.
             let _ = spawn_blocking(|| thread.join()).await;
         }
+    }
+
+    /// Ends as if this process were killed: what this node is master of, it stays master of until its lease ends, for
+    /// another election on this node to go on with. If `grace` is given, the others are told to wait that long for each of
+    /// three adverts, as far as their protocol has it (version 3), and the lease lasts as long. Must be called on a tokio
+    /// runtime.
+    pub async fn quit(&mut self, grace: Option<Duration>) {
+        self.order(Order::Quit(grace));
+        self.join().await;
     }
 
     /// What the thread has told and nobody has asked for.

@@ -70,6 +70,7 @@ pub(super) struct Worker {
     has_begun: bool,
     is_stuck: bool,
     is_ending: bool,
+    has_quit: bool,
     /// When this thread had its last turn, on the clock of the heartbeat.
     turn_ns: u64,
     /// Before then, a missing beat says nothing.
@@ -99,6 +100,7 @@ impl Worker {
             has_begun: false,
             is_stuck: false,
             is_ending: false,
+            has_quit: false,
             turn_ns: monotonic_now_ns(),
             excused_ns: 0,
             away: away(),
@@ -117,7 +119,7 @@ impl Worker {
                 self.obey(order);
             }
             // Masters stay until there is another.
-            if self.is_ending && self.members.iter().all(Member::is_over) {
+            if self.has_quit || self.is_ending && self.members.iter().all(Member::is_over) {
                 return;
             }
         }
@@ -177,7 +179,7 @@ impl Worker {
             Order::Begin => {
                 self.has_begun = true;
                 self.excused_ns = monotonic_now_ns();
-                self.each(|member, means| member.handle(Input::Start, means));
+                self.each(|member, means| member.begin(means));
             }
             Order::Raise(family, fault) => self.handle_of(family, Input::FaultRaised(fault)),
             Order::Clear(family, fault) => self.handle_of(family, Input::FaultCleared(fault)),
@@ -190,6 +192,12 @@ impl Worker {
             Order::Report(reply) => {
                 // Who asked may have gone.
                 let _ = reply.send(self.report());
+            }
+            Order::Quit(grace) => {
+                self.has_quit = true;
+                if let Some(grace) = grace {
+                    self.each(|member, means| member.bequeath(grace, means));
+                }
             }
             Order::Stop => {
                 self.is_ending = true;

@@ -89,6 +89,24 @@ impl Monitor {
         if self.is_checked { Self::new(self.limits) } else { Self::unchecked() }
     }
 
+    /// The same backend, known from elsewhere to be so: in doubt, until checks say the same. One that is not checked stays
+    /// ready.
+    pub const fn assumed(&self, health: Health) -> Self {
+        if !self.is_checked {
+            return Self::unchecked();
+        }
+        Self { health, is_suspected: true, ..Self::new(self.limits) }
+    }
+
+    /// The same backend after its check was configured anew, as `self` is: what was known of it as `earlier` holds.
+    pub fn continued(&self, earlier: &Self) -> Self {
+        match (self.is_checked, earlier.is_checked) {
+            (true, true) => Self { limits: self.limits, ..earlier.clone() },
+            (true, false) => self.assumed(earlier.health),
+            (false, _) => Self::unchecked(),
+        }
+    }
+
     /// What is known.
     pub const fn health(&self) -> Health {
         self.health

@@ -33,6 +33,13 @@ pub struct Link {
     pub vlan: Option<VlanLink>,
 }
 
+impl Link {
+    /// The ids of the XDP programs on it.
+    pub fn programs(&self) -> &[u32] {
+        self.xdp.as_ref().map(|xdp| &xdp.ids[..]).unwrap_or_default()
+    }
+}
+
 /// What makes an interface that of a VLAN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct VlanLink {

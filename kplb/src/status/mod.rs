@@ -1,6 +1,6 @@
 //! How an agent and its data path are: what `kplb status` shows, and its stable JSON form.
 //!
-//! Fields are only ever added. Counters count from the attach on and never go down while the agent runs.
+//! Fields are only ever added. Counters count from the attach on, and go on when an agent takes over from another.
 
 mod text;
 
@@ -27,8 +27,10 @@ pub struct Status {
     pub pid: u32,
     /// The agent's version.
     pub version: String,
-    /// How long it has been attached, in seconds.
+    /// How long the agent has run, in seconds.
     pub uptime_seconds: u64,
+    /// How many configurations the data path has followed: one at each start of an agent, one at each reload.
+    pub generation: u64,
     /// The node as the data path sees it.
     pub node: NodeStatus,
     /// The services, in the order of the configuration.
@@ -93,7 +95,8 @@ pub struct BackendStatus {
     pub state: String,
     /// For how long, in seconds.
     pub state_seconds: f64,
-    /// What was decided by hand: `drain` or `maintenance`.
+    /// What was decided by hand: `drain` or `maintenance`; `removed`, if the configuration has it no more, and only the flows
+    /// that it has keep it.
     pub by_hand: Option<String>,
     /// The last check; `null` before the first, and for a backend that is not checked.
     pub check: Option<CheckStatus>,

@@ -306,6 +306,7 @@ mod tests {
             pid: 7,
             version: "0.1.0".into(),
             uptime_seconds: 3725,
+            generation: 2,
             node: NodeStatus {
                 mac: "02:00:00:00:00:01".into(),
                 ipv4: Some([198, 18, 0, 11].into()),

@@ -30,6 +30,7 @@ use aya::{
     maps::{HashMap, MapData},
 };
 use kplb::{
+    ids::Ids,
     maglev::Rings,
     model::{self, Conditions, Desired},
 };
@@ -63,8 +64,14 @@ fn cases(family: Family) -> Vec<Case> {
 
 fn desired(family: Family) -> Desired {
     let config = kplb::config::parse(&family.configuration(NAT_PORTS), "scene").expect("a valid configuration");
-    model::desired(&config, &family.facts(), &Conditions::all_active(&config), &mut Rings::default())
-        .expect("a node that can serve it")
+    model::desired(
+        &config,
+        &Ids::in_order(&config),
+        &family.facts(),
+        &Conditions::all_active(&config),
+        &mut Rings::default(),
+    )
+    .expect("a node that can serve it")
 }
 
 /// Runs every case, and lists those that fail.

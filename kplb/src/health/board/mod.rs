@@ -1,7 +1,7 @@
 //! What every backend is to be used for: its health, what was decided by hand, and how long it has been so. Pure: the
 //! time is a parameter.
 //!
-//! Invariant: backends are in the order of the configuration, and so known by the ids that [`crate::model`] gives them.
+//! Invariant: backends are in the order of the configuration, and known by their places in it.
 
 use std::{
     fmt,
@@ -63,6 +63,8 @@ pub enum Decision {
     Drain,
     /// Nothing at all, not even checks.
     Maintenance,
+    /// No new flows: the configuration has it no more.
+    Removed,
 }
 
 impl Decision {
@@ -71,6 +73,7 @@ impl Decision {
         match self {
             Self::Drain => "drain",
             Self::Maintenance => "maintenance",
+            Self::Removed => "removed",
         }
     }
 }
@@ -78,7 +81,7 @@ impl Decision {
 /// A change of a backend's state.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Transition {
-    /// Backend id.
+    /// Which one, by its place.
     pub backend: usize,
     /// Before.
     pub from: State,
@@ -130,7 +133,7 @@ impl Entry {
             (Some(Decision::Maintenance), _) => State::Maintenance,
             (_, Health::Checking) => State::Checking,
             (_, Health::Down) => State::Down,
-            (Some(Decision::Drain), _) | (_, Health::Draining) => State::Draining,
+            (Some(Decision::Drain | Decision::Removed), _) | (_, Health::Draining) => State::Draining,
             (None, Health::Active) => State::Active,
         }
     }
@@ -139,7 +142,7 @@ impl Entry {
 /// What a service says of all its backends.
 #[derive(Clone, Debug)]
 struct Rules {
-    /// Their ids.
+    /// Their places.
     backends: Range<usize>,
     on_down: OnDown,
     drain_timeout: Option<Duration>,
@@ -206,7 +209,28 @@ impl Board {
         Self { entries, rules }
     }
 
-    /// The backends, by id.
+    /// Takes a backend for what an earlier agent knew of it, until checks say otherwise.
+    pub fn assume(&mut self, backend: usize, health: Health) {
+        let entry = &mut self.entries[backend];
+        entry.monitor = entry.monitor.assumed(health);
+        entry.state = entry.decide();
+        entry.is_new = false;
+    }
+
+    /// Takes a backend for what it was under an earlier configuration.
+    pub fn inherit(&mut self, backend: usize, earlier: &Entry, now: Instant) {
+        let Entry { service, ref monitor, .. } = self.entries[backend];
+        let monitor = monitor.continued(&earlier.monitor);
+        let by_hand = earlier.by_hand.filter(|decision| *decision != Decision::Removed);
+        let entry = &mut self.entries[backend];
+        *entry = Entry { service, monitor, by_hand, ..earlier.clone() };
+        entry.state = entry.decide();
+        if entry.state != earlier.state {
+            entry.since = now;
+        }
+    }
+
+    /// The backends, by place.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
@@ -255,7 +279,11 @@ impl Board {
             entry.monitor = entry.monitor.restarted();
         }
         entry.by_hand = by_hand;
-        self.settle(backend, "by hand".to_owned(), now)
+        let reason = match by_hand {
+            Some(Decision::Removed) => "the configuration has it no more",
+            _ => "by hand",
+        };
+        self.settle(backend, reason.to_owned(), now)
     }
 
     fn settle(&mut self, backend: usize, reason: String, now: Instant) -> Option<Transition> {

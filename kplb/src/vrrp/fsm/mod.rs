@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!               start, fault cleared
-//!   Initialize -----------------------> Backup        (owner: Master at once)
+//!   Initialize -----------------------> Backup        (owner, and who resumes: Master at once)
 //!      ^  ^                             |  |  ^
 //!      |  +---------- stop, fault ------+  |  | a higher priority heard, or held up
 //!      |                     nobody heard  v  |
@@ -161,6 +161,7 @@ impl Router {
         self.give_up_if_late(away, now, &mut actions);
         match input {
             Input::Start => self.start(now, &mut actions),
+            Input::Resume => self.resume(now, &mut actions),
             Input::Stop => self.stop(now, &mut actions),
             Input::Advert(heard) => self.hear(heard, now, &mut actions),
             Input::Timer => self.expire(now, &mut actions),
@@ -187,6 +188,18 @@ impl Router {
         self.deaf_until = Some(now + self.settings.startup_delay);
         if self.faults.is_empty() {
             self.leave_initialize(Reason::Started, now, actions);
+        }
+    }
+
+    /// Not in the RFCs: an agent takes up where another one on the same node has left, whose lease on the VIPs has not
+    /// ended. So nobody else can be master yet, and nothing has to be heard first.
+    fn resume(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.is_started {
+            return;
+        }
+        self.is_started = true;
+        if self.faults.is_empty() {
+            self.enter_master(Reason::Resumed, now, actions);
         }
     }
 

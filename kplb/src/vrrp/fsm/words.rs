@@ -27,6 +27,8 @@ impl Heard {
 pub enum Input {
     /// The RFCs' Startup event.
     Start,
+    /// The same, on a node that has not ceased to be master: another agent was it, and its lease has not ended.
+    Resume,
     /// The RFCs' Shutdown event.
     Stop,
     /// An advert that counts.
@@ -147,6 +149,8 @@ impl fmt::Display for Fault {
 pub enum Reason {
     /// By command.
     Started,
+    /// By command, where another agent has left.
+    Resumed,
     /// By command.
     Stopped,
     /// This node must not be master.
@@ -174,6 +178,7 @@ impl Reason {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Started => "started",
+            Self::Resumed => "resumed",
             Self::Stopped => "stopped",
             Self::Fault(_) => "fault",
             Self::FaultCleared(_) => "fault-cleared",
@@ -192,6 +197,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started => f.write_str("started"),
+            Self::Resumed => f.write_str("goes on where an earlier agent left"),
             Self::Stopped => f.write_str("stopped"),
             Self::Fault(fault) => fault.fmt(f),
             Self::FaultCleared(fault) => write!(f, "no longer: {fault}"),
