@@ -11,6 +11,7 @@ pub mod import;
 pub mod maglev;
 pub mod model;
 pub mod plan;
+pub mod prefix;
 pub mod vrrp;
 
 pub mod dataplane;
@@ -29,6 +30,8 @@ pub mod who_has;
 pub mod election;
 
 pub mod control;
+pub mod directory;
+pub mod flows;
 pub mod status;
 
 pub mod cli;

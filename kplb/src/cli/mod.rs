@@ -4,9 +4,11 @@ mod attach;
 mod backend;
 mod check;
 mod detach;
+mod flows;
 mod import;
 mod logging;
 mod reload;
+mod reading;
 mod status;
 
 use std::process::ExitCode;
@@ -17,6 +19,7 @@ const EXAMPLES: &str = "\
 Examples:
   kplb attach eth0 --vip 198.18.0.100:6443 --backend 198.18.0.11:6443 --backend 198.18.0.12:6443
   kplb status
+  kplb flows --client 198.18.0.0/24
   kplb detach eth0
 
 Environment:
@@ -35,6 +38,7 @@ struct Cli {
 enum Command {
     Attach(attach::Arguments),
     Status(status::Arguments),
+    Flows(flows::Arguments),
     Detach(detach::Arguments),
     Reload(reload::Arguments),
     Check(check::Arguments),
@@ -48,6 +52,7 @@ pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Attach(arguments) => attach::run(arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Flows(arguments) => flows::run(&arguments),
         Command::Detach(arguments) => detach::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
@@ -95,6 +100,20 @@ mod tests {
         assert!(!parse("kplb attach eth0 --backend 198.18.0.1:1"));
         assert!(!parse("kplb attach"));
         assert!(!parse("kplb attach eth0 --mode fast"));
+    }
+
+    #[test]
+    fn flows_are_filtered_listed_or_counted() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).is_ok();
+        assert!(parse("kplb flows"));
+        assert!(parse(
+            "kplb flows eth0 --client 198.18.0.0/24 --backend cp1 --service api --state half-open --limit 5"
+        ));
+        assert!(parse("kplb flows --count --json"));
+        assert!(!parse("kplb flows --client 198.18.0.0/33"));
+        assert!(!parse("kplb flows --state open"));
+        assert!(!parse("kplb flows --limit -1"));
+        assert!(!parse("kplb flows --count --limit 5"));
     }
 
     #[test]

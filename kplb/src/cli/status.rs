@@ -69,7 +69,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// The status of the interface's agent; `None` when there is none.
-fn read(run_dir: &RunDir, interface: &str) -> Result<Option<Status>> {
+pub(super) fn read(run_dir: &RunDir, interface: &str) -> Result<Option<Status>> {
     let Some(mut client) = Client::connect(&run_dir.socket(interface), PATIENCE)? else {
         return Ok(None);
     };

@@ -77,7 +77,7 @@ pub fn boottime_now_ns() -> u64 {
 
 /// The time on the clock of the flows: `CLOCK_MONOTONIC`, in nanoseconds (`bpf_ktime_get_coarse_ns`, which is at most a
 /// tick behind).
-pub(super) fn monotonic_now_ns() -> u64 {
+pub fn monotonic_now_ns() -> u64 {
     now_ns(ClockId::CLOCK_MONOTONIC)
 }
 

@@ -5,12 +5,14 @@
 //! is taken over, or taken away by [`Dataplane::detach`] or [`remove_all_pins`].
 
 mod attach;
+mod batch;
 mod counters;
 mod held;
 mod kernel;
 mod leases;
 mod local;
 mod object;
+mod pinned;
 mod pins;
 mod predecessor;
 mod records;
@@ -21,8 +23,9 @@ pub use attach::{Attached, ClassicFilter, ModeChoice, XdpMode};
 use aya::{Ebpf, maps::Map};
 pub use counters::Counters;
 pub use kernel::{Dataplane, FlowTableSizes, LoadOptions};
-pub use leases::{Leases, boottime_now_ns};
+pub use leases::{Leases, boottime_now_ns, monotonic_now_ns};
 pub use object::{FLOOR_OBJECT, OBJECT, build};
+pub use pinned::{FlowFamily, FlowTables, PinnedMaps, from_ip, pinned_interfaces, protocol, to_ip};
 pub use pins::{pin_directory, remove_all_pins};
 pub use predecessor::{Layout, Predecessor};
 pub use records::{Reports, Sighting};

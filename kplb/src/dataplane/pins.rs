@@ -23,7 +23,17 @@ use kplb_common::abi::LAYOUT_VERSION;
 /// A BPF file system takes no names with a point (`bpf_lookup` in the kernel's kernel/bpf/inode.c), as those of VLANs have
 /// them; and no interface's name has a colon (`dev_valid_name` in net/core/dev.c).
 pub fn pin_directory(root: &Path, interface: &str) -> PathBuf {
-    root.join(format!("v{LAYOUT_VERSION}")).join(interface.replace('.', ":"))
+    version_directory(root).join(interface.replace('.', ":"))
+}
+
+/// Directory of the pins of this layout version, below the pin root.
+pub(super) fn version_directory(root: &Path) -> PathBuf {
+    root.join(format!("v{LAYOUT_VERSION}"))
+}
+
+/// The interface that a directory of [`pin_directory`] is of, by its name.
+pub(super) fn interface_of(name: &str) -> String {
+    name.replace(':', ".")
 }
 
 /// Where the maps are pinned.
@@ -170,6 +180,7 @@ mod tests {
         let path = |interface| pin_directory(Path::new("/sys/fs/bpf/kplb"), interface);
         assert!(path("eth0.42").ends_with("eth0:42"));
         assert_ne!(path("eth0.42"), path("eth0_42"));
+        assert_eq!(interface_of("eth0:42"), "eth0.42");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 pub use text::{VerdictFilter, text};
+pub(crate) use text::{period, table, write_table};
 
 use crate::election::ElectionReport;
 

@@ -195,7 +195,7 @@ fn check(backend: &BackendStatus) -> String {
 }
 
 /// A period as short as possible: its largest unit, and the next one where that counts.
-fn period(seconds: f64) -> String {
+pub(crate) fn period(seconds: f64) -> String {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;
     const DAY: u64 = 24 * HOUR;
@@ -236,7 +236,8 @@ fn bytes(n: u64) -> String {
     format!("{value:.1} {unit}")
 }
 
-fn table(header: &[&str], right_aligned: &[usize]) -> Table {
+/// A table without lines, two spaces between its columns.
+pub(crate) fn table(header: &[&str], right_aligned: &[usize]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header.iter().copied());
     for (i, column) in table.column_iter_mut().enumerate() {
@@ -248,7 +249,8 @@ fn table(header: &[&str], right_aligned: &[usize]) -> Table {
     table
 }
 
-fn write_table(out: &mut String, table: &Table) -> fmt::Result {
+/// Writes a table, a little to the right.
+pub(crate) fn write_table(out: &mut String, table: &Table) -> fmt::Result {
     for line in table.lines() {
         writeln!(out, "  {}", line.trim_end())?;
     }

@@ -1,0 +1,208 @@
+//! The pinned maps of an interface, read by who is not its agent: whether one runs or not.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail};
+use aya::maps::{Array, HashMap, Map, MapData};
+use kplb_common::{
+    abi::{LAYOUT_VERSION, map},
+    backend::{Backend, BackendState},
+    endpoint,
+    flow::{Flow, FlowKey},
+    net::{Address, Ip4, Ip6},
+    node::Node,
+    service::Service,
+};
+
+use super::{batch, pins};
+use crate::{config::Protocol, model::Endpoint};
+
+/// The interfaces with pins below the pin root, sorted.
+///
+/// # Errors
+/// If the directory cannot be read.
+pub fn pinned_interfaces(pin_root: &Path) -> anyhow::Result<Vec<String>> {
+    let directory = pins::version_directory(pin_root);
+    let entries = match fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("list {}", directory.display())),
+    };
+    let mut interfaces = Vec::new();
+    for entry in entries {
+        let name = entry.with_context(|| format!("list {}", directory.display()))?.file_name();
+        interfaces.extend(name.to_str().map(pins::interface_of));
+    }
+    interfaces.sort();
+    Ok(interfaces)
+}
+
+/// The maps of one interface.
+#[derive(Debug)]
+pub struct PinnedMaps {
+    directory: PathBuf,
+}
+
+impl PinnedMaps {
+    /// Finds the maps of an interface.
+    ///
+    /// # Errors
+    /// If there are none, or only those of another version of kplb.
+    pub fn find(pin_root: &Path, interface: &str) -> anyhow::Result<Self> {
+        let directory = pins::maps(&pins::pin_directory(pin_root, interface));
+        match fs::metadata(&directory) {
+            Ok(_) => Ok(Self { directory }),
+            Err(error) if error.kind() == ErrorKind::NotFound => match other_version(pin_root, interface) {
+                Some(version) => bail!(
+                    "the data path of {interface} is of another version of kplb (its maps are {version}, and not \
+                     v{LAYOUT_VERSION}): use the `kplb` that attached it"
+                ),
+                None => bail!(
+                    "kplb is not attached to {interface} (there is no {}); start it with `kplb attach {interface}`",
+                    directory.display()
+                ),
+            },
+            Err(error) => Err(error).with_context(|| format!("look for {}", directory.display())),
+        }
+    }
+
+    /// Path of a map's pin.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    fn open(&self, name: &str) -> anyhow::Result<MapData> {
+        batch::open_pinned(&self.path(name))
+    }
+
+    /// The node as the data path sees it.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn node(&self) -> anyhow::Result<Node> {
+        let array: Array<_, Node> = Map::Array(self.open(map::NODE)?).try_into().context("open the node")?;
+        array.get(&0, 0).context("read the node")
+    }
+
+    /// The services.
+    ///
+    /// # Errors
+    /// If a map cannot be read.
+    pub fn services(&self) -> anyhow::Result<Vec<(Endpoint, Service)>> {
+        let mut services = Vec::new();
+        self.services_of::<Ip4>(map::SERVICES4, &mut services)?;
+        self.services_of::<Ip6>(map::SERVICES6, &mut services)?;
+        Ok(services)
+    }
+
+    fn services_of<A: Address>(&self, name: &str, services: &mut Vec<(Endpoint, Service)>) -> anyhow::Result<()> {
+        batch::for_each(&self.open(name)?, |key: &endpoint::Endpoint<A>, service: &Service| {
+            let address = SocketAddr::new(to_ip(&key.address), key.port.to_host());
+            services.extend(protocol(key.protocol).map(|protocol| (Endpoint { address, protocol }, *service)));
+        })
+        .with_context(|| format!("read {name}"))
+    }
+
+    /// The backends by id, without the absent ones.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn backends(&self) -> anyhow::Result<Vec<(u16, Backend)>> {
+        let mut backends = Vec::new();
+        batch::for_each(&self.open(map::BACKENDS)?, |id: &u32, backend: &Backend| {
+            if backend.state != BackendState::Absent as u8 {
+                backends.extend(u16::try_from(*id).map(|id| (id, *backend)));
+            }
+        })
+        .with_context(|| format!("read {}", map::BACKENDS))?;
+        Ok(backends)
+    }
+
+    /// Calls `visit` with the entries of a family's flows, those of both directions, whatever their age; half-open flows
+    /// first, so that one that moves on meanwhile is seen twice rather than never.
+    ///
+    /// # Errors
+    /// If a table cannot be read.
+    pub fn for_each_entry<A: FlowFamily>(&self, mut visit: impl FnMut(&FlowKey<A>, &Flow<A>)) -> anyhow::Result<()> {
+        for name in [A::HALF_OPEN, A::FLOWS] {
+            batch::for_each(&self.open(name)?, &mut visit).with_context(|| format!("read {name}"))?;
+        }
+        Ok(())
+    }
+
+    /// The tables of a family's flows, to look single entries up.
+    ///
+    /// # Errors
+    /// If one cannot be opened.
+    pub fn tables<A: FlowFamily>(&self) -> anyhow::Result<FlowTables<A>> {
+        let open = |name| {
+            HashMap::try_from(Map::LruHashMap(self.open(name)?)).with_context(|| format!("{name} is of another type"))
+        };
+        Ok(FlowTables([open(A::FLOWS)?, open(A::HALF_OPEN)?]))
+    }
+}
+
+/// A version of the layout that has pins of the interface.
+fn other_version(pin_root: &Path, interface: &str) -> Option<String> {
+    let own = pins::pin_directory(pin_root, interface);
+    let name = own.file_name()?;
+    let versions = fs::read_dir(pin_root).ok()?.flatten();
+    let with_pins = versions.filter(|version| version.path().join(name).is_dir());
+    with_pins.filter_map(|version| version.file_name().into_string().ok()).next()
+}
+
+/// An address family with tables of flows.
+pub trait FlowFamily: Address {
+    /// Name of the table of flows whose client has proved that it is there.
+    const FLOWS: &str;
+    /// Name of the table of the others.
+    const HALF_OPEN: &str;
+}
+
+impl FlowFamily for Ip4 {
+    const FLOWS: &str = map::FLOWS4;
+    const HALF_OPEN: &str = map::HALF_OPEN4;
+}
+
+impl FlowFamily for Ip6 {
+    const FLOWS: &str = map::FLOWS6;
+    const HALF_OPEN: &str = map::HALF_OPEN6;
+}
+
+/// Both tables of a family's flows.
+pub struct FlowTables<A: FlowFamily>([HashMap<MapData, FlowKey<A>, Flow<A>>; 2]);
+
+impl<A: FlowFamily> FlowTables<A> {
+    /// The entry with this key, whatever its age.
+    pub fn get(&self, key: &FlowKey<A>) -> Option<Flow<A>> {
+        // What is gone meanwhile, and what cannot be read, is not known.
+        self.0.iter().find_map(|table| table.get(key, 0).ok())
+    }
+}
+
+/// An address of the data path, as everybody else knows it.
+pub fn to_ip<A: Address>(address: &A) -> IpAddr {
+    let wide = address.widen();
+    match A::VERSION {
+        4 => Ipv4Addr::from(Ip4::from_wide(&wide)).into(),
+        _ => Ipv6Addr::from(wide).into(),
+    }
+}
+
+/// An address as the data path of its family has it.
+pub fn from_ip<A: Address>(address: IpAddr) -> A {
+    match address {
+        IpAddr::V4(v4) => A::from_wide(&Ip4::from(v4).widen()),
+        IpAddr::V6(v6) => A::from_wide(&Ip6::from(v6)),
+    }
+}
+
+/// The protocol with this number.
+pub fn protocol(number: u8) -> Option<Protocol> {
+    Protocol::ALL.into_iter().find(|protocol| protocol.number() == number)
+}
