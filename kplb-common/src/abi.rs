@@ -4,7 +4,7 @@
 //! which is part of the pin path: an agent never opens maps of another layout.
 
 /// Version of the layout of all maps; part of the pin path.
-pub const LAYOUT_VERSION: u32 = 11;
+pub const LAYOUT_VERSION: u32 = 12;
 
 /// Name of the XDP program on the interface's ingress.
 ///
@@ -77,6 +77,9 @@ pub const REPORTS_BYTES: u32 = 32 * 1024;
 /// Bytes of the ring of orphans: ten thousand flows end in one sweep.
 pub const ORPHANS_BYTES: u32 = 1024 * 1024;
 
+/// Bytes of the ring of traces: hundreds of packets between two looks of the reader.
+pub const TRACES_BYTES: u32 = 256 * 1024;
+
 /// Names of the maps, as the kernel shows them.
 pub mod map {
     /// One [`crate::node::Node`].
@@ -130,8 +133,15 @@ pub mod map {
     /// [`crate::local::LocalPeer`] to the [`crate::local::Diversion`] of what was sent to it.
     pub const LOCAL_PEERS: &str = "LOCAL_PEERS";
 
+    /// One [`crate::trace::TraceRequest`].
+    pub const TRACE: &str = "TRACE";
+    /// Ring of [`crate::trace::TraceEvent`]s.
+    pub const TRACES: &str = "TRACES";
+    /// One [`crate::trace::TraceCounts`], per CPU.
+    pub const TRACE_COUNTS: &str = "TRACE_COUNTS";
+
     /// Every map above, in the order in which they are pinned.
-    pub const ALL: [&str; 25] = [
+    pub const ALL: [&str; 28] = [
         NODE,
         GATE,
         VIPS4,
@@ -157,5 +167,8 @@ pub mod map {
         ORPHANS,
         LOCAL_SOCKETS,
         LOCAL_PEERS,
+        TRACE,
+        TRACES,
+        TRACE_COUNTS,
     ];
 }

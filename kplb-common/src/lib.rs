@@ -34,6 +34,7 @@ pub mod local;
 pub mod client;
 pub mod report;
 pub mod sweep;
+pub mod trace;
 
 pub mod checksum;
 pub mod hash;

@@ -18,6 +18,7 @@ use crate::{
     service::Service,
     stats::BackendStats,
     sweep::{FlowCount, Orphan, Sweep},
+    trace::{TraceCounts, TraceEvent, TraceRequest},
 };
 
 // SAFETY: each of these types is `repr(C)` or transparent over integers and arrays of them, has no implicit padding
@@ -53,6 +54,12 @@ unsafe impl Pod for Report {}
 unsafe impl Pod for Service {}
 // SAFETY: as above.
 unsafe impl Pod for Sweep {}
+// SAFETY: as above.
+unsafe impl Pod for TraceCounts {}
+// SAFETY: as above.
+unsafe impl Pod for TraceEvent {}
+// SAFETY: as above.
+unsafe impl Pod for TraceRequest {}
 // SAFETY: as above.
 unsafe impl Pod for Vip {}
 // SAFETY: as above.

@@ -74,8 +74,9 @@ impl Outcome {
         self.0 >> 8
     }
 
+    /// Index of the verdict.
     #[inline(always)]
-    const fn index(self) -> u32 {
+    pub const fn index(self) -> u32 {
         self.0 & 0xff
     }
 }

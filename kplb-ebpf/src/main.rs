@@ -37,6 +37,8 @@ mod rewrite;
 mod report;
 mod sweep;
 
+mod trace;
+
 mod sock;
 
 mod maps;
@@ -46,6 +48,7 @@ use aya_ebpf::{
     macros::{cgroup_sock, cgroup_sock_addr, classifier, xdp},
     programs::{SockAddrContext, SockContext, TcContext, XdpContext},
 };
+use kplb_common::trace::Hook;
 
 use crate::packet::{SkbPacket, XdpPacket};
 
@@ -55,7 +58,7 @@ use crate::packet::{SkbPacket, XdpPacket};
 /// 5.18: `xdp.frags`, without which a program is refused on interfaces with a large MTU.
 #[xdp(frags)]
 fn kplb_xdp(ctx: XdpContext) -> u32 {
-    emit::xdp(pipeline::ingress(&XdpPacket::new(ctx)))
+    trace::around(&XdpPacket::new(ctx), Hook::Ingress, pipeline::ingress, emit::xdp)
 }
 
 /// Egress of the interface: the replies of a backend on this node, which never pass XDP, and what the kernel says of VIPs.
@@ -64,7 +67,7 @@ fn kplb_xdp(ctx: XdpContext) -> u32 {
 /// 4.1; attached by TCX from 6.6 on.
 #[classifier]
 fn kplb_tc(ctx: TcContext) -> i32 {
-    emit::tc(pipeline::egress(&SkbPacket::new(ctx)))
+    trace::around(&SkbPacket::new(ctx), Hook::Egress, pipeline::egress, emit::tc)
 }
 
 /// Goes through the flow tables when the agent runs it; attached to nothing.

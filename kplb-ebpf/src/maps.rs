@@ -30,6 +30,7 @@ use kplb_common::{
     service::Service,
     stats::BackendStats,
     sweep::{FlowCount, Orphan, Sweep},
+    trace::{Hook, SNAPSHOT_WORDS, TraceAddresses, TraceCounts, TraceEvent, TraceRequest},
     verdict::Verdict,
 };
 
@@ -134,6 +135,48 @@ static ORPHANS: RingBuf = RingBuf::with_byte_size(abi::ORPHANS_BYTES, 0);
 pub static LOCAL_SOCKETS: LruHashMap<u64, Diversion> = LruHashMap::with_max_entries(abi::MAX_LOCAL_SOCKETS, 0);
 #[map]
 pub static LOCAL_PEERS: LruHashMap<LocalPeer, Diversion> = LruHashMap::with_max_entries(abi::MAX_LOCAL_PEERS, 0);
+
+#[map]
+static TRACE: Array<TraceRequest> = Array::with_max_entries(1, 0);
+#[map]
+static TRACES: RingBuf = RingBuf::with_byte_size(abi::TRACES_BYTES, 0);
+#[map]
+static TRACE_COUNTS: PerCpuArray<TraceCounts> = PerCpuArray::with_max_entries(1, 0);
+
+/// A packet that may be told of: how it came, and what is needed to decide.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Traced {
+    /// Its beginning as it came.
+    pub before: [u64; SNAPSHOT_WORDS],
+    /// Its addresses as it came.
+    pub came: TraceAddresses,
+    /// Its addresses as it went.
+    pub went: TraceAddresses,
+    /// Bytes of its beginning that are kept; zero: no packet.
+    pub kept: u32,
+    /// Index of its verdict.
+    pub verdict: u32,
+    /// Packets that are passed over before the next one is told of.
+    pub n_to_skip: u32,
+    pub _pad: u32,
+}
+
+#[map]
+static TRACED: PerCpuArray<Traced> = PerCpuArray::with_max_entries(Hook::COUNT, 0);
+
+/// How many were told of in a second. Of two processors that write at once one is right: the bound is a rough one.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct TraceSecond {
+    /// Which second, of the monotonic clock.
+    pub number: u64,
+    /// How many.
+    pub n_told: u64,
+}
+
+#[map]
+static TRACE_SECOND: Array<TraceSecond> = Array::with_max_entries(1, 0);
 
 /// A table of flows.
 pub type FlowTable<A> = LruHashMap<FlowKey<A>, Flow<A>>;
@@ -337,4 +380,40 @@ pub fn push_orphan(fill: impl FnOnce(&mut MaybeUninit<Orphan>)) -> bool {
 pub fn backend_stats(id: u16) -> Option<&'static mut BackendStats> {
     // SAFETY: as for `count_verdict`.
     BACKEND_STATS.get_ptr_mut(u32::from(id)).map(|stats| unsafe { &mut *stats })
+}
+
+/// Which packets are asked for; never absent, but the verifier cannot know. Its reader and all processors write it.
+#[inline(always)]
+pub fn trace_request() -> Option<*mut TraceRequest> {
+    TRACE.get_ptr_mut(0)
+}
+
+/// Where this processor notes a packet of a hook; never absent, but the verifier cannot know.
+#[inline(always)]
+pub fn traced(hook: Hook) -> Option<&'static mut Traced> {
+    // SAFETY: as for `draft`.
+    TRACED.get_ptr_mut(hook as u32).map(|traced| unsafe { &mut *traced })
+}
+
+/// How many were told of in this second; never absent, but the verifier cannot know.
+#[inline(always)]
+pub fn trace_second() -> Option<&'static mut TraceSecond> {
+    // SAFETY: valid until the program ends; see `TraceSecond` for what a lost race costs.
+    TRACE_SECOND.get_ptr_mut(0).map(|second| unsafe { &mut *second })
+}
+
+/// What became of the packets that were asked for, on this processor.
+#[inline(always)]
+pub fn trace_counts() -> Option<&'static mut TraceCounts> {
+    // SAFETY: as for `count_verdict`.
+    TRACE_COUNTS.get_ptr_mut(0).map(|counts| unsafe { &mut *counts })
+}
+
+/// Hands out an event that `fill` writes; says whether there was room.
+#[inline(always)]
+pub fn push_event(fill: impl FnOnce(*mut TraceEvent)) -> bool {
+    let Some(mut entry) = TRACES.reserve::<TraceEvent>(0) else { return false };
+    fill(entry.as_mut_ptr());
+    entry.submit(0);
+    true
 }

@@ -10,13 +10,16 @@ use core::mem::offset_of;
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::generated::{bpf_l4_csum_replace, bpf_skb_pull_data, bpf_xdp_get_buff_len},
+    helpers::generated::{
+        bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
+    },
     programs::{TcContext, XdpContext},
 };
 use kplb_common::{
     checksum,
     flow::Deltas,
     net::{Be16, Be32, Ip4, Ip6, Mac},
+    trace::SNAPSHOT_WORDS,
 };
 use network_types::{
     arp::ArpHdr,
@@ -279,6 +282,13 @@ pub trait Packet {
     /// afterwards.
     fn gather(&self, length: usize);
 
+    /// Copies the first `length` bytes of the frame, which are at least one and at most as many as there is room for. Says
+    /// whether it could.
+    ///
+    /// # Minimum kernel version
+    /// At XDP: 5.18
+    fn copy_start(&self, to: *mut [u64; SNAPSHOT_WORDS], length: u32) -> bool;
+
     /// Applies deltas to the TCP or UDP checksum that lies `offset` bytes into the frame. Headers must be fetched again
     /// afterwards.
     fn update_l4_checksum(&self, offset: usize, which: L4Checksum, deltas: Deltas);
@@ -370,6 +380,13 @@ impl Packet for XdpPacket {
     fn gather(&self, _length: usize) {}
 
     #[inline(always)]
+    fn copy_start(&self, to: *mut [u64; SNAPSHOT_WORDS], length: u32) -> bool {
+        // SAFETY: the context is the one this program was called with, and the caller has so much room, which the verifier
+        // insists on.
+        unsafe { bpf_xdp_load_bytes(self.0.ctx, 0, to.cast(), length) == 0 }
+    }
+
+    #[inline(always)]
     fn update_l4_checksum(&self, offset: usize, which: L4Checksum, deltas: Deltas) {
         let delta = checksum::sum(deltas.addresses, deltas.ports);
         let Some(field) = self.header::<Word>(offset) else { return };
@@ -445,6 +462,13 @@ impl Packet for SkbPacket {
             // are, and the bounds checks find out.
             unsafe { bpf_skb_pull_data(ctx.skb.skb, length) };
         }
+    }
+
+    #[inline(always)]
+    fn copy_start(&self, to: *mut [u64; SNAPSHOT_WORDS], length: u32) -> bool {
+        // SAFETY: the context is the one this program was called with, and the caller has so much room, which the verifier
+        // insists on.
+        unsafe { bpf_skb_load_bytes(self.0.skb.skb.cast(), 0, to.cast(), length) == 0 }
     }
 
     #[inline(always)]

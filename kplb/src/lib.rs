@@ -33,6 +33,7 @@ pub mod control;
 pub mod directory;
 pub mod flows;
 pub mod status;
+pub mod trace;
 
 pub mod cli;
 pub mod daemon;

@@ -129,6 +129,12 @@ impl RunDir {
             }));
         }
     }
+
+    /// Becomes the one that traces the interface's packets, unless there is one.
+    pub fn lock_trace(&self, interface: &str) -> Result<LockOutcome> {
+        // No interface's name has a colon.
+        self.lock(&format!("{interface}:trace"))
+    }
 }
 
 fn is_same_file(file: &File, path: &Path) -> bool {
@@ -291,7 +297,11 @@ mod tests {
             LockOutcome::HeldBy(pid) => assert_eq!(pid, Some(process::id())),
             LockOutcome::Locked(_) => panic!("locked twice"),
         }
-        drop(lock);
+        // A trace is not in the agent's way, but in that of another one.
+        let trace = run_dir.lock_trace("eth0").expect("lockable");
+        assert!(matches!(trace, LockOutcome::Locked(_)));
+        assert!(matches!(run_dir.lock_trace("eth0").expect("readable"), LockOutcome::HeldBy(Some(_))));
+        drop((lock, trace));
         assert_eq!(fs::read_dir(run_dir.path()).expect("exists").count(), 0);
         drop(locked(&run_dir));
         fs::remove_dir(run_dir.path()).expect("empty");

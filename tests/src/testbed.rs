@@ -229,6 +229,15 @@ impl Testbed {
         self.namespace.run(|| MapInfo::from_pin(&path)).with_context(|| format!("open {}", path.display()))
     }
 
+    /// Another handle of a map.
+    ///
+    /// # Errors
+    /// If there is no map of this name.
+    pub fn open_map(&self, name: &str) -> Result<MapData> {
+        let path = Path::new(PINS).join("maps").join(name);
+        self.namespace.run(|| MapData::from_pin(&path)).with_context(|| format!("open {}", path.display()))
+    }
+
     /// Changes maps.
     ///
     /// # Errors

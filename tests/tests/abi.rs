@@ -7,7 +7,7 @@ use kplb_common::{
     abi::{
         DEFAULT_FLOW_ENTRIES, DEFAULT_HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_CLIENTS, MAX_FRAGMENTED, MAX_LOCAL_PEERS,
         MAX_LOCAL_SOCKETS, MAX_SERVICES, N_LEASES, ORPHANS_BYTES, RELEASE_PROGRAM, REPORTS_BYTES, SOCKET_PROGRAMS,
-        SWEEP_PROGRAM, TC_PROGRAM, XDP_PROGRAM, map,
+        SWEEP_PROGRAM, TC_PROGRAM, TRACES_BYTES, XDP_PROGRAM, map,
     },
     backend::Backend,
     client::{Client, Whereabouts},
@@ -23,6 +23,7 @@ use kplb_common::{
     service::Service,
     stats::BackendStats,
     sweep::{FlowCount, Sweep},
+    trace::{TraceCounts, TraceRequest},
     verdict::Verdict,
 };
 use kplb_tests::testbed::Testbed;
@@ -98,6 +99,9 @@ const EXPECTED: [Expected; map::ALL.len()] = [
     ring(map::ORPHANS, ORPHANS_BYTES),
     table::<u64, Diversion>(map::LOCAL_SOCKETS, MapType::LruHash, MAX_LOCAL_SOCKETS),
     table::<LocalPeer, Diversion>(map::LOCAL_PEERS, MapType::LruHash, MAX_LOCAL_PEERS),
+    table::<u32, TraceRequest>(map::TRACE, MapType::Array, 1),
+    ring(map::TRACES, TRACES_BYTES),
+    table::<u32, TraceCounts>(map::TRACE_COUNTS, MapType::PerCpuArray, 1),
 ];
 
 #[test]

@@ -10,6 +10,7 @@ mod logging;
 mod reload;
 mod reading;
 mod status;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -20,6 +21,7 @@ Examples:
   kplb attach eth0 --vip 198.18.0.100:6443 --backend 198.18.0.11:6443 --backend 198.18.0.12:6443
   kplb status
   kplb flows --client 198.18.0.0/24
+  kplb trace --client 198.18.0.101
   kplb detach eth0
 
 Environment:
@@ -39,6 +41,7 @@ enum Command {
     Attach(attach::Arguments),
     Status(status::Arguments),
     Flows(flows::Arguments),
+    Trace(trace::Arguments),
     Detach(detach::Arguments),
     Reload(reload::Arguments),
     Check(check::Arguments),
@@ -53,6 +56,7 @@ pub fn run() -> ExitCode {
         Command::Attach(arguments) => attach::run(arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Flows(arguments) => flows::run(&arguments),
+        Command::Trace(arguments) => trace::run(&arguments),
         Command::Detach(arguments) => detach::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
@@ -114,6 +118,19 @@ mod tests {
         assert!(!parse("kplb flows --state open"));
         assert!(!parse("kplb flows --limit -1"));
         assert!(!parse("kplb flows --count --limit 5"));
+    }
+
+    #[test]
+    fn a_trace_is_of_something() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).is_ok();
+        assert!(parse("kplb trace"));
+        assert!(parse("kplb trace eth0 --client 2001:2::/64 --service api --count 5 --sample 10 --rate 50 --json"));
+        assert!(parse("kplb trace --verdict drop --verdict to-backend -v"));
+        assert!(!parse("kplb trace --verdict dropped"));
+        assert!(!parse("kplb trace --sample 0"));
+        assert!(!parse("kplb trace --count 0"));
+        assert!(!parse("kplb trace --rate 0"));
+        assert!(!parse("kplb trace -v --json"));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod pins;
 mod predecessor;
 mod records;
 mod rings;
+mod tracing;
 
 use anyhow::Context as _;
 pub use attach::{Attached, ClassicFilter, ModeChoice, XdpMode};
@@ -39,3 +40,4 @@ where
     let map = ebpf.map(name).with_context(|| format!("the object has no map {name}"))?;
     T::try_from(map).with_context(|| format!("the map {name} is of another type"))
 }
+pub use tracing::{REQUEST_LIFETIME, Tracing};

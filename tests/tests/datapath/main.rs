@@ -1,4 +1,5 @@
-//! The data path on made-up packets: one table of cases, floods, sweeps, and ends that speak in vain.
+//! The data path on made-up packets: one table of cases, floods, sweeps, ends that speak in vain, and packets
+//! that are told of.
 //!
 //! Every expected packet is the sent one with the fields replaced that are to change, built anew with its checksums
 //! from scratch.
@@ -21,6 +22,7 @@ mod vlan;
 mod pressure;
 mod silence;
 mod sweep;
+mod trace;
 
 use std::{collections::HashSet, path::Path};
 
@@ -74,14 +76,25 @@ fn desired(family: Family) -> Desired {
     .expect("a node that can serve it")
 }
 
+/// Who watches the packets of the cases.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Audience {
+    Nobody,
+    /// Somebody who is told of every packet.
+    Somebody,
+}
+
 /// Runs every case, and lists those that fail.
-fn run(family: Family) -> Result<()> {
+fn run(family: Family, audience: Audience) -> Result<()> {
     let configuration = family.configuration(NAT_PORTS);
     let mut usual = Testbed::new(&configuration, &family.facts(), AMPLE)?;
     let mut full = Testbed::with_pins(&configuration, &family.facts(), AMPLE, |maps| match family {
         Family::V4 => pin_small::<Ip4>(&maps.join(map::HALF_OPEN4)),
         Family::V6 => pin_small::<Ip6>(&maps.join(map::HALF_OPEN6)),
     })?;
+    if audience == Audience::Somebody {
+        [&usual, &full].into_iter().try_for_each(trace::ask_for_everything)?;
+    }
     let cases = cases(family);
     let failures: Vec<String> = cases
         .iter()
@@ -94,6 +107,10 @@ fn run(family: Family) -> Result<()> {
         })
         .collect();
     println!("{} cases", cases.len());
+    if audience == Audience::Somebody {
+        let n_seen = trace::n_seen(&usual)?;
+        ensure!(n_seen >= cases.len() as u64 / 2, "somebody has seen {n_seen} packets of {} cases", cases.len());
+    }
     ensure!(failures.is_empty(), "{} of {} cases fail:\n{}", failures.len(), cases.len(), failures.join("\n"));
     Ok(())
 }
@@ -109,12 +126,23 @@ where
 
 #[test]
 fn cases_v4() -> Result<()> {
-    run(Family::V4)
+    run(Family::V4, Audience::Nobody)
 }
 
 #[test]
 fn cases_v6() -> Result<()> {
-    run(Family::V6)
+    run(Family::V6, Audience::Nobody)
+}
+
+/// Whoever watches changes nothing.
+#[test]
+fn cases_v4_while_they_are_traced() -> Result<()> {
+    run(Family::V4, Audience::Somebody)
+}
+
+#[test]
+fn cases_v6_while_they_are_traced() -> Result<()> {
+    run(Family::V6, Audience::Somebody)
 }
 
 #[test]

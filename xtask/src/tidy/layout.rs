@@ -12,7 +12,7 @@ use super::Lock;
 const LOCK: &str = "kplb-common/layout.lock";
 
 /// The files of `kplb-common/src` whose types cross the kernel boundary.
-const FILES: [&str; 15] = [
+const FILES: [&str; 16] = [
     "abi",
     "backend",
     "endpoint",
@@ -28,6 +28,7 @@ const FILES: [&str; 15] = [
     "service",
     "stats",
     "sweep",
+    "trace",
 ];
 
 /// The verdicts' order is that of their counters.
