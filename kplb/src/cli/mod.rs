@@ -7,8 +7,8 @@ mod detach;
 mod flows;
 mod import;
 mod logging;
-mod reload;
 mod reading;
+mod reload;
 mod status;
 mod trace;
 
