@@ -22,10 +22,18 @@ pub fn pin_root() -> PathBuf {
     env::var_os(PIN_ROOT_VARIABLE).map_or_else(|| Path::new(STANDARD_MOUNT).join("kplb"), PathBuf::from)
 }
 
+/// Whether `pin_root` is on a BPF file system, or would be if it existed.
+///
+/// # Errors
+/// If the kernel does not say.
+pub fn is_there(pin_root: &Path) -> Result<bool> {
+    is_bpffs(nearest_existing(pin_root))
+}
+
 /// Makes sure that `pin_root` exists and is on a BPF file system; mounts one at the standard place when the root is
 /// below that, else at the root itself. The mount stays: other tools find it where they expect it.
 pub fn ensure(pin_root: &Path) -> Result<()> {
-    if !is_bpffs(nearest_existing(pin_root))? {
+    if !is_there(pin_root)? {
         let target = mount_point(pin_root);
         fs::create_dir_all(target).with_context(|| {
             format!("create {} to mount a BPF file system there; is sysfs mounted at /sys?", target.display())

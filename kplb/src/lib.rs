@@ -32,8 +32,10 @@ pub mod election;
 pub mod control;
 pub mod directory;
 pub mod flows;
+pub mod doctor;
 pub mod status;
 pub mod trace;
+pub mod terminal;
 
 pub mod cli;
 pub mod daemon;

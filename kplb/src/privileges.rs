@@ -20,13 +20,30 @@ const NEEDS: &[Need] = &[
 
 /// Fails unless this process has every capability that attaching needs.
 pub fn check() -> Result<()> {
-    let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
-    let effective = effective_capabilities(&status).context("find CapEff in /proc/self/status")?;
-    let missing: Vec<_> = missing(effective).map(|need| format!("{} (to {})", need.names, need.what_for)).collect();
+    let missing = missing(effective()?);
     if missing.is_empty() {
         return Ok(());
     }
     bail!("missing privileges: {}; run kplb as root, or with sudo", missing.join(", "));
+}
+
+/// The effective capabilities of this process, a bit each.
+///
+/// # Errors
+/// If the kernel does not say.
+pub fn effective() -> Result<u64> {
+    let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
+    effective_capabilities(&status).context("find CapEff in /proc/self/status")
+}
+
+/// Whether this capability is among them.
+pub const fn has(effective: u64, capability: u32) -> bool {
+    effective & (1 << capability) != 0
+}
+
+/// The capabilities that attaching needs and that are not among these, with what for.
+pub fn missing(effective: u64) -> Vec<String> {
+    needs(effective).map(|need| format!("{} (to {})", need.names, need.what_for)).collect()
 }
 
 fn effective_capabilities(status: &str) -> Option<u64> {
@@ -34,8 +51,8 @@ fn effective_capabilities(status: &str) -> Option<u64> {
     u64::from_str_radix(hex.trim(), 16).ok()
 }
 
-fn missing(effective: u64) -> impl Iterator<Item = &'static Need> {
-    NEEDS.iter().filter(move |need| need.bits.iter().all(|bit| effective & (1 << bit) == 0))
+fn needs(effective: u64) -> impl Iterator<Item = &'static Need> {
+    NEEDS.iter().filter(move |need| need.bits.iter().all(|bit| !has(effective, *bit)))
 }
 
 #[cfg(test)]
@@ -43,7 +60,7 @@ mod tests {
     use super::*;
 
     fn missing_names(effective: u64) -> Vec<&'static str> {
-        missing(effective).map(|need| need.names).collect()
+        needs(effective).map(|need| need.names).collect()
     }
 
     #[test]

@@ -14,8 +14,6 @@ use crate::{
     run_dir::RunDir,
 };
 
-const DEFAULT_CONFIG: &str = "/etc/kplb/kplb.toml";
-
 const EXAMPLES: &str = "\
 Examples:
   kplb attach eth0
@@ -97,7 +95,7 @@ fn load(arguments: &Arguments) -> Result<(Config, Option<PathBuf>)> {
     let (path, config) = match &arguments.config {
         Some(path) => (path.clone(), config::load(path)?),
         None => {
-            let path = PathBuf::from(DEFAULT_CONFIG);
+            let path = PathBuf::from(config::DEFAULT_PATH);
             let config = config::load(&path).with_context(|| {
                 if path.exists() {
                     "in the default configuration".to_owned()

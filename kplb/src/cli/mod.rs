@@ -5,6 +5,7 @@ mod backend;
 mod check;
 mod detach;
 mod flows;
+mod doctor;
 mod import;
 mod logging;
 mod reading;
@@ -45,6 +46,7 @@ enum Command {
     Detach(detach::Arguments),
     Reload(reload::Arguments),
     Check(check::Arguments),
+    Doctor(doctor::Arguments),
     Import(import::Arguments),
     Backend(backend::Arguments),
 }
@@ -60,6 +62,7 @@ pub fn run() -> ExitCode {
         Command::Detach(arguments) => detach::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
         Command::Import(arguments) => import::run(arguments),
         Command::Backend(arguments) => backend::run(&arguments),
     };

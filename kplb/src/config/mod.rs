@@ -175,6 +175,8 @@ impl fmt::Display for Protocol {
     }
 }
 
+/// Where the configuration is, unless another place is named.
+pub const DEFAULT_PATH: &str = "/etc/kplb/kplb.toml";
 /// The heaviest weight.
 pub const MAX_WEIGHT: u16 = 256;
 /// Flows that a table can be made for: fewer cannot be spread over the processors' free lists, more is a mistake.

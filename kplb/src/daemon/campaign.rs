@@ -13,7 +13,10 @@ use crate::{
     dataplane::Leases,
     election::{Election, Equipment, Notice},
     model::Family,
-    netlink::message::{Link, Suitability},
+    netlink::{
+        facts::{Snapshot, Survey},
+        message::Link,
+    },
     vrrp::{
         fsm::{Fault, State},
         settings::Settings,
@@ -52,7 +55,7 @@ impl Campaign {
         surroundings: &Surroundings,
         leases: Leases,
     ) -> Result<Self> {
-        let settings = settings(vrrp, &vips, surroundings)?;
+        let settings = settings(vrrp, &vips, surroundings.snapshot(), surroundings.survey())?;
         let addresses = settings.iter().map(|settings| settings.address).collect();
         let (mac, link) = (surroundings.survey().mac, surroundings.link());
         let hooks = vrrp.notify.as_ref().map(|notify| Hooks::new(notify, interface)).transpose()?;
@@ -142,7 +145,7 @@ impl Campaign {
         }
         for address in self.addresses.clone() {
             let family = Family::of(&address);
-            let is_there = is_usable(surroundings, &address);
+            let is_there = surroundings.snapshot().is_usable(&address);
             if !is_there && self.readdress(&address, surroundings) {
                 continue;
             }
@@ -152,9 +155,10 @@ impl Campaign {
 
     /// Whether there is another address for adverts to come from, which the election is told.
     fn readdress(&mut self, lost: &IpAddr, surroundings: &Surroundings) -> bool {
-        let Ok(all) = settings(&self.vrrp, &self.vips, surroundings) else { return false };
+        let (snapshot, survey) = (surroundings.snapshot(), surroundings.survey());
+        let Ok(all) = settings(&self.vrrp, &self.vips, snapshot, survey) else { return false };
         let is_like = |settings: &Settings| settings.address.is_ipv4() == lost.is_ipv4();
-        let Some(new) = all.into_iter().find(is_like).filter(|new| is_usable(surroundings, &new.address)) else {
+        let Some(new) = all.into_iter().find(is_like).filter(|new| snapshot.is_usable(&new.address)) else {
             return false;
         };
         warn!("adverts come from {} now: {lost} is no longer on the interface", new.address);
@@ -175,23 +179,22 @@ impl Campaign {
     }
 }
 
-/// Whether packets can come from and go to an address of the interface.
-fn is_usable(surroundings: &Surroundings, address: &IpAddr) -> bool {
-    surroundings.addresses().iter().any(|entry| {
-        entry.interface == surroundings.link().index
-            && entry.address == *address
-            && entry.suitability != Suitability::Tentative
-    })
-}
-
 /// Whether this XDP program is still on the interface.
 fn runs(link: &Link, program: u32) -> bool {
     link.xdp.as_ref().is_some_and(|xdp| xdp.ids.contains(&program))
 }
 
 /// A virtual router for each family of the VIPs.
-fn settings(vrrp: &VrrpConfig, vips: &BTreeSet<IpAddr>, surroundings: &Surroundings) -> Result<Vec<Settings>> {
-    let (survey, link) = (surroundings.survey(), surroundings.link());
+///
+/// # Errors
+/// If the node cannot take part in the election.
+pub(crate) fn settings(
+    vrrp: &VrrpConfig,
+    vips: &BTreeSet<IpAddr>,
+    snapshot: &Snapshot,
+    survey: &Survey,
+) -> Result<Vec<Settings>> {
+    let link = &snapshot.link;
     let is_own = |peer: &IpAddr| survey.local.contains(peer);
     let mut all = Vec::new();
     for is_ipv4 in [true, false].into_iter().filter(|is_ipv4| vips.iter().any(|vip| vip.is_ipv4() == *is_ipv4)) {
@@ -199,7 +202,7 @@ fn settings(vrrp: &VrrpConfig, vips: &BTreeSet<IpAddr>, surroundings: &Surroundi
         let address = match listed {
             Some(peer) => {
                 ensure!(
-                    is_usable(surroundings, peer),
+                    snapshot.is_usable(peer),
                     "peer {peer} is this node, but {} does not have that address",
                     link.name
                 );
@@ -207,7 +210,7 @@ fn settings(vrrp: &VrrpConfig, vips: &BTreeSet<IpAddr>, surroundings: &Surroundi
             }
             None if is_ipv4 => survey.ipv4.map(IpAddr::V4),
             // RFC 9568, section 5.1.2.1: the link-local address; peers are listed by addresses that others know.
-            None if vrrp.peers.is_empty() => surroundings.link_local().map(IpAddr::V6),
+            None if vrrp.peers.is_empty() => snapshot.link_local().map(IpAddr::V6),
             None => survey.ipv6.map(IpAddr::V6),
         };
         let family = if is_ipv4 { Family::V4 } else { Family::V6 };

@@ -6,9 +6,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use tracing::warn;
 
+use super::obstacle::Obstacle;
 use crate::config::{Config, Protocol};
 
 /// Where the kernel lists them, if it has IPVS.
@@ -17,30 +18,42 @@ const LIST: &str = "/proc/net/ip_vs";
 /// Makes sure that no service of the configuration is one of IPVS, too. One that goes by marks of packets has no address,
 /// and cannot be compared.
 pub(super) fn none_of(config: &Config) -> Result<()> {
-    let text = match fs::read_to_string(LIST) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+    match list() {
+        Ok(text) => Ok(none_in(&text, config)?),
         Err(error) => {
             warn!("cannot read {LIST}, and so not tell whether IPVS has a service of the same address: {error}");
-            return Ok(());
+            Ok(())
         }
-    };
-    let services: Vec<_> = services(&text).collect();
-    let clash = config.services.iter().find(|service| services.contains(&(service.vip, service.protocol)));
-    match clash {
-        Some(service) => bail!("{}", clashes(service.vip, service.protocol)),
-        None => Ok(()),
     }
 }
 
-fn clashes(vip: SocketAddr, protocol: Protocol) -> String {
+/// The kernel's list; empty without IPVS.
+pub(crate) fn list() -> io::Result<String> {
+    match fs::read_to_string(LIST) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        text => text,
+    }
+}
+
+/// Makes sure that no service of the configuration is in the kernel's list.
+pub(crate) fn none_in(list: &str, config: &Config) -> Result<(), Obstacle> {
+    let services: Vec<_> = services(list).collect();
+    let clash = config.services.iter().find(|service| services.contains(&(service.vip, service.protocol)));
+    clash.map_or(Ok(()), |service| Err(clashes(service.vip, service.protocol)))
+}
+
+fn clashes(vip: SocketAddr, protocol: Protocol) -> Obstacle {
     let (name, option) = match protocol {
         Protocol::Tcp => ("tcp", "-t"),
         Protocol::Udp => ("udp", "-u"),
     };
-    format!(
-        "IPVS has a service {vip}/{name} as well, made by keepalived's `virtual_server`, by kube-proxy or by hand: take it \
-         away where it comes from (for kube-proxy with `excludeCIDRs`), and then with `ipvsadm -D {option} {vip}`"
+    Obstacle::new(
+        format!(
+            "IPVS has a service {vip}/{name} as well, made by keepalived's `virtual_server`, by kube-proxy or by hand"
+        ),
+        format!(
+            "take it away where it comes from (for kube-proxy with `excludeCIDRs`), and then with `ipvsadm -D {option} {vip}`"
+        ),
     )
 }
 
@@ -94,7 +107,7 @@ FWM  00000001 wlc \n";
 
     #[test]
     fn says_how_to_take_it_away() {
-        let text = clashes("[2001:2::100]:53".parse().expect("an address and port"), Protocol::Udp);
+        let text = clashes("[2001:2::100]:53".parse().expect("an address and port"), Protocol::Udp).to_string();
         assert!(text.starts_with("IPVS has a service [2001:2::100]:53/udp as well"), "{text}");
         assert!(text.ends_with("`ipvsadm -D -u [2001:2::100]:53`"), "{text}");
     }

@@ -5,15 +5,16 @@
 
 mod backends;
 mod bpf_log;
-mod campaign;
+pub(crate) mod campaign;
 mod cast;
 mod claim;
 mod herald;
 mod hooks;
-mod ipvs;
+pub(crate) mod ipvs;
 pub mod leftovers;
 mod local;
-mod preflight;
+pub(crate) mod obstacle;
+pub(crate) mod preflight;
 mod probe;
 mod reload;
 mod report;

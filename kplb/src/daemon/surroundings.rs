@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     time::Instant,
 };
 
@@ -15,7 +15,7 @@ use crate::{
     netlink::{
         client::Netlink,
         facts::{KnownNeighbours, Reach, Snapshot, Standing, Survey},
-        message::{InterfaceAddress, Link, Suitability},
+        message::{InterfaceAddress, Link},
         watch::Changes,
     },
     packet_socket::PacketSocket,
@@ -237,18 +237,9 @@ impl Surroundings {
         &self.snapshot.link
     }
 
-    /// The link-local IPv6 address of the interface.
-    pub(super) fn link_local(&self) -> Option<Ipv6Addr> {
-        self.snapshot.addresses.iter().find_map(|entry| match entry.address {
-            IpAddr::V6(v6)
-                if entry.interface == self.snapshot.link.index
-                    && entry.suitability != Suitability::Unsuitable
-                    && v6.is_unicast_link_local() =>
-            {
-                Some(v6)
-            }
-            _ => None,
-        })
+    /// As last read.
+    pub(super) const fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
     }
 
     pub(super) fn addresses(&self) -> &[InterfaceAddress] {

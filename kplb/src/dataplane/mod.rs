@@ -18,6 +18,7 @@ mod predecessor;
 mod records;
 mod rings;
 mod tracing;
+mod trial;
 
 use anyhow::Context as _;
 pub use attach::{Attached, ClassicFilter, ModeChoice, XdpMode};
@@ -41,3 +42,4 @@ where
     T::try_from(map).with_context(|| format!("the map {name} is of another type"))
 }
 pub use tracing::{REQUEST_LIFETIME, Tracing};
+pub use trial::{Trial, chooses_errors, trial};

@@ -34,6 +34,10 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::{sync::mpsc as tokio_mpsc, task::spawn_blocking};
 
 use self::worker::{Channels, Worker, monotonic_now_ns};
+pub(crate) use self::{
+    realtime::PRIORITY as REALTIME_PRIORITY,
+    wire::{MAX_MESSAGE_BYTES, Wire},
+};
 pub use self::{
     realtime::Realtime,
     report::{ElectionReport, PeerReport, RouterReport},

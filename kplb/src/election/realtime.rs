@@ -13,7 +13,7 @@ use thread_priority::{
 };
 
 /// Above ordinary processes and below the kernel's own threads (sched(7)).
-const PRIORITY: u8 = 10;
+pub(crate) const PRIORITY: u8 = 10;
 
 /// What of it was granted; otherwise why not.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -193,6 +193,29 @@ impl Snapshot {
         Question::from(self.source_address(is_of_family, vips, &[address])?, address)
     }
 
+    /// The link-local IPv6 address of the interface.
+    pub fn link_local(&self) -> Option<Ipv6Addr> {
+        self.addresses.iter().find_map(|entry| match entry.address {
+            IpAddr::V6(v6)
+                if entry.interface == self.link.index
+                    && entry.suitability != Suitability::Unsuitable
+                    && v6.is_unicast_link_local() =>
+            {
+                Some(v6)
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether packets can come from and go to an address of the interface.
+    pub fn is_usable(&self, address: &IpAddr) -> bool {
+        self.addresses.iter().any(|entry| {
+            entry.interface == self.link.index
+                && entry.address == *address
+                && entry.suitability != Suitability::Tentative
+        })
+    }
+
     /// Whether the interface has an address that is soon fit to be a source for packets to backends.
     pub fn is_settling(&self) -> bool {
         self.addresses

@@ -4,4 +4,5 @@ pub mod client;
 pub mod facts;
 pub mod features;
 pub mod message;
+pub mod netdev;
 pub mod watch;
