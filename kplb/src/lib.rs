@@ -33,6 +33,7 @@ pub mod control;
 pub mod directory;
 pub mod flows;
 pub mod doctor;
+pub mod recent;
 pub mod status;
 pub mod trace;
 pub mod terminal;

@@ -73,7 +73,7 @@ impl From<Mode> for ModeChoice {
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<()> {
-    logging::start(arguments.log_level);
+    let recent = logging::start(arguments.log_level);
     let (config, config_file) = load(&arguments)?;
     daemon::run(daemon::Options {
         interface: arguments.interface,
@@ -83,6 +83,7 @@ pub(super) fn run(arguments: Arguments) -> Result<()> {
         log_level: arguments.log_level.into(),
         run_dir: RunDir::from_environment(),
         pin_root: bpffs::pin_root(),
+        recent,
     })
 }
 

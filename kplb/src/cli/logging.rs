@@ -4,7 +4,9 @@ use std::io::{self, IsTerminal as _};
 
 use clap::ValueEnum;
 use tracing::Level;
-use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::recent::Recent;
 
 /// How much to log.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -28,10 +30,14 @@ impl From<LogLevel> for Level {
     }
 }
 
-/// Starts logging. Once a process.
-pub(super) fn start(level: LogLevel) {
+/// Starts logging. Once a process. What is kept of it is what is worth knowing, whatever the level is.
+pub(super) fn start(level: LogLevel) -> Recent {
+    let recent = Recent::default();
     let lines = fmt::layer().compact().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false);
-    tracing_subscriber::registry().with(lines).with(filter(level.into())).init();
+    let lines = lines.with_filter(filter(level.into()));
+    let kept = recent.clone().with_filter(Targets::new().with_target("kplb", Level::INFO));
+    tracing_subscriber::registry().with(lines).with(kept).init();
+    recent
 }
 
 /// kplb's own events, those of its BPF programs included, from `level` on; of what libraries say only warnings.

@@ -46,6 +46,7 @@ use crate::{
     health::watch::News,
     netlink::{client::Netlink, watch::Changes},
     privileges,
+    recent::Recent,
     run_dir::{Lock, LockOutcome, RunDir},
 };
 
@@ -66,6 +67,8 @@ pub struct Options {
     pub run_dir: RunDir,
     /// The directory below which to pin.
     pub pin_root: PathBuf,
+    /// What the agent says, as it is kept by whoever has started the log.
+    pub recent: Recent,
 }
 
 /// What can happen to a serving agent.

@@ -26,7 +26,7 @@ use crate::{
     maglev,
     model::Desired,
     netlink::facts::{Reach, Survey},
-    status::{BackendStatus, CheckStatus, FlowsStatus, NodeStatus, ServiceStatus, Status, Traffic},
+    status::{BackendStatus, CheckStatus, EventStatus, FlowsStatus, NodeStatus, ServiceStatus, Status, Traffic},
 };
 
 /// All that a report is made of.
@@ -45,6 +45,7 @@ pub(super) struct Sources<'a> {
     pub(super) entries: &'a [Entry],
     pub(super) counters: &'a Counters,
     pub(super) election: Option<ElectionReport>,
+    pub(super) events: Vec<EventStatus>,
 }
 
 /// The status of the agent.
@@ -82,6 +83,7 @@ pub(super) fn report(sources: &Sources<'_>) -> Status {
         services,
         verdicts,
         election: sources.election.clone(),
+        events: sources.events.clone(),
     }
 }
 

@@ -404,6 +404,7 @@ impl Agent<'_> {
                 entries: self.backends.entries(),
                 counters: &counters,
                 election: self.claim.campaign().and_then(|campaign| campaign.election().report()),
+                events: self.options.recent.events(Instant::now()),
             }))),
             Err(error) => Answer::Error(format!("cannot read the counters: {error:#}")),
         }

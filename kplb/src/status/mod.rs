@@ -2,6 +2,7 @@
 //!
 //! Fields are only ever added. Counters count from the attach on, and go on when an agent takes over from another.
 
+mod table;
 mod text;
 
 use std::{
@@ -44,6 +45,20 @@ pub struct Status {
     pub flows_v6: FlowsStatus,
     /// The election of the node that holds the VIPs; `null`: this node holds them, and no other kplb does.
     pub election: Option<ElectionReport>,
+    /// What the agent has said lately, the oldest first; not more than some dozens.
+    #[serde(default)]
+    pub events: Vec<EventStatus>,
+}
+
+/// Something that the agent has said.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct EventStatus {
+    /// How long ago, in seconds.
+    pub age_seconds: f64,
+    /// `error`, `warn` or `info`.
+    pub level: String,
+    /// Its words.
+    pub text: String,
 }
 
 /// The node as the data path sees it.

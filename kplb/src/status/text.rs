@@ -6,11 +6,13 @@ use std::{
     time::Duration,
 };
 
-use comfy_table::{CellAlignment, Table, presets};
 use kplb_common::verdict::Verdict;
 
-use super::{BackendStatus, CheckStatus, FlowsStatus, ServiceStatus, Status, Traffic};
-use crate::election::{ElectionReport, PeerReport, RouterReport};
+use super::{BackendStatus, CheckStatus, FlowsStatus, ServiceStatus, Status, Traffic, table::Table};
+use crate::{
+    election::{ElectionReport, PeerReport, RouterReport},
+    terminal::{Colour, Tone},
+};
 
 /// Which verdicts to show.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -22,13 +24,13 @@ pub enum VerdictFilter {
 }
 
 /// The status as text, with a line feed at the end.
-pub fn text(status: &Status, verdicts: VerdictFilter) -> String {
+pub fn text(status: &Status, verdicts: VerdictFilter, colour: Colour) -> String {
     let mut out = String::new();
-    write(&mut out, status, verdicts).expect("a string takes every write");
+    write(&mut out, status, verdicts, colour).expect("a string takes every write");
     out
 }
 
-fn write(out: &mut String, status: &Status, verdicts: VerdictFilter) -> fmt::Result {
+fn write(out: &mut String, status: &Status, verdicts: VerdictFilter, colour: Colour) -> fmt::Result {
     let Status { interface, mode, mode_reason, pid, version, uptime_seconds, node, .. } = status;
     let uptime = humantime::format_duration(Duration::from_secs(*uptime_seconds));
     writeln!(out, "{interface}  {mode} XDP ({mode_reason}), up {uptime}, kplb {version}, pid {pid}")?;
@@ -45,12 +47,12 @@ fn write(out: &mut String, status: &Status, verdicts: VerdictFilter) -> fmt::Res
     )?;
     writeln!(out, "flows IPv4 {}; IPv6 {}", flows(&status.flows_v4), flows(&status.flows_v6))?;
     if let Some(election) = &status.election {
-        write_election(out, election)?;
+        write_election(out, election, colour)?;
     }
     for service in &status.services {
-        write_service(out, service)?;
+        write_service(out, service, colour)?;
     }
-    let mut table = table(&["VERDICT", "PACKETS", "MEANING"], &[1]);
+    let mut table = Table::new(&["VERDICT", "PACKETS", "MEANING"], &[1]);
     for verdict in Verdict::all() {
         let packets = status.verdicts.get(verdict.name()).copied().unwrap_or(0);
         if packets > 0 || verdicts == VerdictFilter::All {
@@ -59,14 +61,14 @@ fn write(out: &mut String, status: &Status, verdicts: VerdictFilter) -> fmt::Res
     }
     if !table.is_empty() {
         writeln!(out)?;
-        write_table(out, &table)?;
+        table.write(out, colour)?;
     }
     Ok(())
 }
 
-fn write_election(out: &mut String, election: &ElectionReport) -> fmt::Result {
+fn write_election(out: &mut String, election: &ElectionReport, colour: Colour) -> fmt::Result {
     let mut table =
-        table(&["VIPS", "ROLE", "SINCE", "PRIORITY", "MASTER", "PEERS", "LEASE", "CHANGES", "ROUTER"], &[3, 6, 7]);
+        Table::new(&["VIPS", "ROLE", "SINCE", "PRIORITY", "MASTER", "PEERS", "LEASE", "CHANGES", "ROUTER"], &[3, 6, 7]);
     for router in &election.routers {
         table.add_row([
             if router.is_ipv4 { "IPv4" } else { "IPv6" }.to_owned(),
@@ -83,9 +85,10 @@ fn write_election(out: &mut String, election: &ElectionReport) -> fmt::Result {
             router.transitions.to_string(),
             format!("id {}, VRRPv{}, every {}", router.router_id, router.version, period(router.interval)),
         ]);
+        table.tint(1, role_tone(&router.state));
     }
     writeln!(out)?;
-    write_table(out, &table)?;
+    table.write(out, colour)?;
     writeln!(out, "  the election's thread woke at most {:.0} \u{b5}s too late", election.delay_worst_us)?;
     for router in &election.routers {
         let family = if router.is_ipv4 { "IPv4" } else { "IPv6" };
@@ -125,7 +128,7 @@ fn flows(flows: &FlowsStatus) -> String {
     format!("{established} established, {half_open} half open, {closing} closing")
 }
 
-fn write_service(out: &mut String, service: &ServiceStatus) -> fmt::Result {
+fn write_service(out: &mut String, service: &ServiceStatus, colour: Colour) -> fmt::Result {
     let ServiceStatus { name, vip, protocol, persistence, local_clients, traffic, backends, .. } = service;
     let endpoint = format!("{vip}/{protocol}");
     writeln!(out)?;
@@ -148,7 +151,7 @@ fn write_service(out: &mut String, service: &ServiceStatus) -> fmt::Result {
         "TO BACKEND",
         "TO CLIENT",
     ];
-    let mut table = table(&header, &[3, 6, 7, 8, 9, 10]);
+    let mut table = Table::new(&header, &[3, 6, 7, 8, 9, 10]);
     for backend in backends {
         let BackendStatus { name, address, state, state_seconds, ring_share, flows, traffic, .. } = backend;
         let Traffic { flows_opened, packets_to_backend, bytes_to_backend, packets_to_client, bytes_to_client } =
@@ -166,8 +169,9 @@ fn write_service(out: &mut String, service: &ServiceStatus) -> fmt::Result {
             format!("{packets_to_backend} pkt {}", bytes(*bytes_to_backend)),
             format!("{packets_to_client} pkt {}", bytes(*bytes_to_client)),
         ]);
+        table.tint(2, backend_tone(state)).tint(4, check_tone(backend));
     }
-    write_table(out, &table)?;
+    table.write(out, colour)?;
     backends.iter().try_for_each(|backend| write_remarks(out, backend))
 }
 
@@ -237,30 +241,36 @@ fn bytes(n: u64) -> String {
 }
 
 /// A table without lines, two spaces between its columns.
-pub(crate) fn table(header: &[&str], right_aligned: &[usize]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header.iter().copied());
-    for (i, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        if right_aligned.contains(&i) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+pub(crate) /// What a backend's state means for its clients.
+fn backend_tone(state: &str) -> Tone {
+    match state {
+        "active" => Tone::Good,
+        "down" => Tone::Bad,
+        _ => Tone::Doubtful,
     }
-    table
 }
 
 /// Writes a table, a little to the right.
-pub(crate) fn write_table(out: &mut String, table: &Table) -> fmt::Result {
-    for line in table.lines() {
-        writeln!(out, "  {}", line.trim_end())?;
+pub(crate) /// What a role in the election means for clients.
+fn role_tone(role: &str) -> Tone {
+    match role {
+        "master" => Tone::Good,
+        "backup" => Tone::Plain,
+        _ => Tone::Doubtful,
     }
-    Ok(())
+}
+
+fn check_tone(backend: &BackendStatus) -> Tone {
+    match &backend.check {
+        Some(CheckStatus { is_good: false, .. }) => Tone::Bad,
+        _ => Tone::Plain,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{NodeStatus, Traffic},
+        super::{EventStatus, NodeStatus, Traffic},
         *,
     };
 
@@ -331,6 +341,7 @@ mod tests {
             flows_v4: FlowsStatus { established: 3, half_open: 3, closing: 21 },
             flows_v6: FlowsStatus::default(),
             election: None,
+            events: vec![EventStatus { age_seconds: 2.5, level: "info".into(), text: "ready".into() }],
         }
     }
 
@@ -352,8 +363,8 @@ service apiserver  198.18.0.100:6443/tcp  persistence client, local clients pref
   VERDICT     PACKETS  MEANING
   to-backend        1  Rewritten and sent to a backend behind the wire.
 ";
-        assert_eq!(text(&status(), VerdictFilter::Seen), expected);
-        assert!(text(&status(), VerdictFilter::All).contains("drop-fragment"));
+        assert_eq!(text(&status(), VerdictFilter::Seen, Colour::Unused), expected);
+        assert!(text(&status(), VerdictFilter::All, Colour::Unused).contains("drop-fragment"));
     }
 
     #[test]
@@ -409,10 +420,30 @@ service apiserver  198.18.0.100:6443/tcp  persistence client, local clients pref
   ! IPv6: adverts not sent: 2
 ";
         let mut out = String::new();
-        write_election(&mut out, &election).expect("writable");
+        write_election(&mut out, &election, Colour::Unused).expect("writable");
         let squeezed =
             |text: &str| text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
         assert_eq!(squeezed(&out), squeezed(expected));
+    }
+
+    #[test]
+    fn states_have_colours() {
+        let coloured = text(&status(), VerdictFilter::Seen, Colour::Used);
+        assert!(coloured.contains("  \x1b[32mactive\x1b[0m  1h 2m  L7OK 3 ms  "), "{coloured}");
+        assert!(coloured.contains("  \x1b[31mdown\x1b[0m    1m 1s  \x1b[31mL4CON 3 ms\x1b[0m  "), "{coloured}");
+        let plain = coloured.replace("\x1b[0m", "").replace("\x1b[31m", "").replace("\x1b[32m", "");
+        assert_eq!(plain, text(&status(), VerdictFilter::Seen, Colour::Unused));
+        let tones = ["active", "checking", "draining", "maintenance", "down"].map(backend_tone);
+        assert_eq!(tones, [Tone::Good, Tone::Doubtful, Tone::Doubtful, Tone::Doubtful, Tone::Bad]);
+        assert_eq!(["master", "backup", "initialize"].map(role_tone), [Tone::Good, Tone::Plain, Tone::Doubtful]);
+    }
+
+    /// An agent of an earlier version has no events.
+    #[test]
+    fn fields_may_be_missing_that_came_later() {
+        let mut json = serde_json::to_value(status()).expect("encodable");
+        json.as_object_mut().expect("an object").remove("events");
+        assert_eq!(serde_json::from_value::<Status>(json).expect("decodable").events, []);
     }
 
     #[test]
