@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod netns;
 pub mod poll;
 pub mod process;
+pub mod pty;
 
 pub mod lab;
 pub mod packet_socket;
