@@ -1,7 +1,7 @@
 //! The agent of kplb, a load balancer for the Kubernetes control plane inside the kernel.
 //!
-//! Decisions are pure: [`config`], [`import`], [`model`], [`maglev`], [`plan`] and [`vrrp`] open no socket and read no
-//! clock. Effects are at the edge: [`dataplane`] alone touches BPF maps, [`netlink`] alone talks to the kernel's network
+//! Decisions are pure: [`config`], [`import`], [`model`], [`maglev`], [`plan`], [`top`] and [`vrrp`] open no socket and
+//! read no clock. Effects are at the edge: [`dataplane`] alone touches BPF maps, [`netlink`] alone talks to the kernel's network
 //! configuration.
 
 pub mod config;
@@ -37,6 +37,7 @@ pub mod recent;
 pub mod status;
 pub mod trace;
 pub mod terminal;
+pub mod top;
 
 pub mod cli;
 pub mod daemon;

@@ -12,6 +12,7 @@ mod reading;
 mod reload;
 mod status;
 mod trace;
+mod top;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,7 @@ enum Command {
     Status(status::Arguments),
     Flows(flows::Arguments),
     Trace(trace::Arguments),
+    Top(top::Arguments),
     Detach(detach::Arguments),
     Reload(reload::Arguments),
     Check(check::Arguments),
@@ -59,6 +61,7 @@ pub fn run() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Flows(arguments) => flows::run(&arguments),
         Command::Trace(arguments) => trace::run(&arguments),
+        Command::Top(arguments) => top::run(arguments),
         Command::Detach(arguments) => detach::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
