@@ -31,13 +31,13 @@ pub mod election;
 
 pub mod control;
 pub mod directory;
-pub mod flows;
 pub mod doctor;
+pub mod flows;
 pub mod recent;
 pub mod status;
-pub mod trace;
 pub mod terminal;
 pub mod top;
+pub mod trace;
 
 pub mod cli;
 pub mod daemon;

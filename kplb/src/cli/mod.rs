@@ -4,15 +4,15 @@ mod attach;
 mod backend;
 mod check;
 mod detach;
-mod flows;
 mod doctor;
+mod flows;
 mod import;
 mod logging;
 mod reading;
 mod reload;
 mod status;
-mod trace;
 mod top;
+mod trace;
 
 use std::process::ExitCode;
 

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     config::Config,
     daemon::{obstacle::Obstacle, preflight},
+    ids::Ids,
     maglev::Rings,
     model::{self, Conditions},
     netlink::message::{Link, Suitability},
@@ -180,7 +181,7 @@ fn vlan(interface: &Interface, device: &Link, config: &Config) -> Option<Finding
 fn addresses(interface: &Interface, config: &Config) -> Vec<Finding> {
     let Some((_, survey)) = &interface.surroundings else { return Vec::new() };
     let conditions = Conditions::all_active(config);
-    let desired = model::desired(config, &survey.facts(), &conditions, &mut Rings::default());
+    let desired = model::desired(config, &Ids::in_order(config), &survey.facts(), &conditions, &mut Rings::default());
     let source = [survey.ipv4.map(IpAddr::V4), survey.ipv6.map(IpAddr::V6)];
     let source: Vec<String> = source.into_iter().flatten().map(|address| address.to_string()).collect();
     let mut findings = vec![match desired {

@@ -3,7 +3,10 @@
 use std::fmt::{self, Write as _};
 
 use super::{CountsReport, FlowReport, FlowsReport};
-use crate::status::{period, table, write_table};
+use crate::{
+    status::{Table, period},
+    terminal::Colour,
+};
 
 /// The flows as text, with a line feed at the end.
 pub fn flows_text(report: &FlowsReport) -> String {
@@ -43,26 +46,12 @@ fn write_flows(out: &mut String, report: &FlowsReport) -> fmt::Result {
 const HEADER: [&str; 6] = ["CLIENT", "SERVICE", "BACKEND", "NAT PORT", "STATE", "IDLE"];
 const RIGHT_ALIGNED: [usize; 2] = [3, 5];
 
-/// As [`write_table`], which takes a second for a hundred thousand lines.
 fn write_lines(out: &mut String, flows: &[FlowReport]) -> fmt::Result {
-    let mut widths = HEADER.map(str::len);
-    let lines: Vec<[String; 6]> = flows.iter().map(cells).collect();
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = (*width).max(cell.chars().count());
-        }
+    let mut table = Table::new(&HEADER, &RIGHT_ALIGNED);
+    for flow in flows {
+        table.add_row(cells(flow));
     }
-    for line in std::iter::once(&HEADER.map(str::to_owned)).chain(&lines) {
-        for (i, (cell, width)) in line.iter().zip(widths).enumerate() {
-            if RIGHT_ALIGNED.contains(&i) {
-                write!(out, "  {cell:>width$}")?;
-            } else {
-                write!(out, "  {cell:<width$}")?;
-            }
-        }
-        writeln!(out)?;
-    }
-    Ok(())
+    table.write(out, Colour::Unused)
 }
 
 fn cells(flow: &FlowReport) -> [String; 6] {
@@ -82,7 +71,7 @@ fn write_counts(out: &mut String, report: &CountsReport) -> fmt::Result {
     if report.backends.is_empty() {
         return Ok(());
     }
-    let mut table = table(&["SERVICE", "BACKEND", "ADDRESS", "ESTABLISHED", "HALF OPEN", "CLOSING"], &[3, 4, 5]);
+    let mut table = Table::new(&["SERVICE", "BACKEND", "ADDRESS", "ESTABLISHED", "HALF OPEN", "CLOSING"], &[3, 4, 5]);
     for count in &report.backends {
         table.add_row([
             count.service.clone(),
@@ -93,7 +82,7 @@ fn write_counts(out: &mut String, report: &CountsReport) -> fmt::Result {
             count.closing.to_string(),
         ]);
     }
-    write_table(out, &table)
+    table.write(out, Colour::Unused)
 }
 
 #[cfg(test)]

@@ -11,8 +11,9 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+pub(crate) use table::Table;
+pub(crate) use text::period;
 pub use text::{VerdictFilter, text};
-pub(crate) use text::{period, table, write_table};
 
 use crate::election::ElectionReport;
 

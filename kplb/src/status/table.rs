@@ -17,7 +17,7 @@ pub(super) enum Side {
 }
 
 /// A table.
-pub(super) struct Table {
+pub(crate) struct Table {
     sides: Vec<Side>,
     /// The first is the header.
     rows: Vec<Vec<(String, Tone)>>,
@@ -25,7 +25,7 @@ pub(super) struct Table {
 
 impl Table {
     /// A table with this header and no rows; the columns with these places have numbers.
-    pub(super) fn new(header: &[&str], right_aligned: &[usize]) -> Self {
+    pub(crate) fn new(header: &[&str], right_aligned: &[usize]) -> Self {
         let side = |i| if right_aligned.contains(&i) { Side::Right } else { Side::Left };
         let mut table = Self { sides: (0..header.len()).map(side).collect(), rows: Vec::new() };
         table.add_row(header.iter().map(ToString::to_string));
@@ -33,13 +33,13 @@ impl Table {
     }
 
     /// Adds a row.
-    pub(super) fn add_row(&mut self, cells: impl IntoIterator<Item = String>) -> &mut Self {
+    pub(crate) fn add_row(&mut self, cells: impl IntoIterator<Item = String>) -> &mut Self {
         self.rows.push(cells.into_iter().map(|cell| (cell, Tone::Plain)).collect());
         self
     }
 
     /// Colours a cell of the row that was added last.
-    pub(super) fn tint(&mut self, column: usize, tone: Tone) -> &mut Self {
+    pub(crate) fn tint(&mut self, column: usize, tone: Tone) -> &mut Self {
         if let Some((_, cell_tone)) = self.rows.last_mut().and_then(|row| row.get_mut(column)) {
             *cell_tone = tone;
         }
@@ -47,12 +47,12 @@ impl Table {
     }
 
     /// Whether it has no rows.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.len() <= 1
     }
 
     /// Writes it, indented.
-    pub(super) fn write(&self, out: &mut String, colour: Colour) -> fmt::Result {
+    pub(crate) fn write(&self, out: &mut String, colour: Colour) -> fmt::Result {
         let n_characters = |text: &str| text.chars().count();
         let widths: Vec<usize> = (0..self.sides.len())
             .map(|i| {

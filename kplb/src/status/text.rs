@@ -240,8 +240,7 @@ fn bytes(n: u64) -> String {
     format!("{value:.1} {unit}")
 }
 
-/// A table without lines, two spaces between its columns.
-pub(crate) /// What a backend's state means for its clients.
+/// What a backend's state means for its clients.
 fn backend_tone(state: &str) -> Tone {
     match state {
         "active" => Tone::Good,
@@ -250,8 +249,7 @@ fn backend_tone(state: &str) -> Tone {
     }
 }
 
-/// Writes a table, a little to the right.
-pub(crate) /// What a role in the election means for clients.
+/// What a role in the election means for clients.
 fn role_tone(role: &str) -> Tone {
     match role {
         "master" => Tone::Good,
