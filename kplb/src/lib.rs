@@ -34,6 +34,7 @@ pub mod directory;
 pub mod doctor;
 pub mod flows;
 pub mod recent;
+pub mod metrics;
 pub mod status;
 pub mod terminal;
 pub mod top;

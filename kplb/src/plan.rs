@@ -422,7 +422,13 @@ mod tests {
         parts.prop_map(|(mut services, facts, conditions, fenced)| {
             let mut seen = BTreeSet::new();
             services.retain(|service| seen.insert((service.vip, service.protocol)));
-            let config = Config { node: NodeConfig::default(), flows: FlowsConfig::default(), vrrp: None, services };
+            let config = Config {
+                node: NodeConfig::default(),
+                flows: FlowsConfig::default(),
+                vrrp: None,
+                metrics: None,
+                services,
+            };
             let conditions = Conditions { backends: conditions, ..Conditions::all_active(&config) };
             let desired = desired(&config, &Ids::in_order(&config), &facts, &conditions, &mut Rings::default())
                 .expect("a node that can serve");

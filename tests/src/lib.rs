@@ -32,6 +32,8 @@ pub mod who_has;
 pub mod haproxy;
 pub mod keepalived;
 
+pub mod scrape;
+
 pub mod figure;
 
 pub mod failure;

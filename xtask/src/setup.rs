@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Programs of Debian packages, and what they are for.
-const PROGRAMS: [(&str, &str, &str); 9] = [
+const PROGRAMS: [(&str, &str, &str); 10] = [
     ("cc", "build-essential", "links Rust programs and compiles the C in crates"),
     ("ip", "iproute2", "builds the lab"),
     ("ethtool", "ethtool", "switches the lab's checksum offload off"),
@@ -21,6 +21,7 @@ const PROGRAMS: [(&str, &str, &str); 9] = [
     ("nft", "nftables", "filters what a node of the lab sends; its service is not started"),
     ("keepalived", "keepalived", "is the other VRRP router in tests; its service is not started"),
     ("haproxy", "haproxy", "checks in tests that what it takes is imported; its service is not started"),
+    ("promtool", "prometheus", "judges metrics and alert rules in tests; its service is not started"),
     ("tshark", "tshark", "decodes what tests have captured"),
 ];
 

@@ -31,7 +31,7 @@ pub(super) fn check(draft: Draft, problems: &mut Problems) -> Option<Config> {
         }
     }
     let vrrp = draft.vrrp.map(|vrrp| vrrp.check(&services, problems));
-    is_complete.then_some(Config { node: draft.node, flows: draft.flows, vrrp, services })
+    is_complete.then_some(Config { node: draft.node, flows: draft.flows, vrrp, metrics: draft.metrics, services })
 }
 
 /// As many services and backends as there is room for, and no fewer than make sense.

@@ -7,7 +7,8 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 use kplb_common::service::{LocalClients, Persistence};
 
 use super::{
-    Balancers, FlowsConfig, NodeConfig, OnDown, Place, Problems, Protocol, health::DraftCheck, value, vrrp::DraftVrrp,
+    Balancers, FlowsConfig, MetricsConfig, NodeConfig, OnDown, Place, Problems, Protocol, health::DraftCheck, value,
+    vrrp::DraftVrrp,
 };
 
 /// A value and where it stands.
@@ -21,6 +22,7 @@ pub(super) struct Draft {
     pub(super) node: NodeConfig,
     pub(super) flows: FlowsConfig,
     pub(super) vrrp: Option<DraftVrrp>,
+    pub(super) metrics: Option<MetricsConfig>,
     pub(super) services: Vec<DraftService>,
     /// Whether a service was tried at least, well or not.
     pub(super) tries_service: bool,
@@ -82,6 +84,7 @@ impl Draft {
             node: NodeConfig::default(),
             flows: FlowsConfig::default(),
             vrrp: None,
+            metrics: None,
             services: Vec::new(),
             tries_service: false,
             place,

@@ -12,6 +12,7 @@
 mod check;
 mod draft;
 mod health;
+mod metrics;
 mod problem;
 mod read;
 pub(crate) mod value;
@@ -36,6 +37,7 @@ pub use self::{
     health::{
         CheckConfig, CheckKind, ClientCertificate, INTERVAL_RANGE, JITTER_RANGE, STREAK_RANGE, Statuses, TIMEOUT_RANGE,
     },
+    metrics::MetricsConfig,
     problem::{Place, Problem, Problems},
     vrrp::{ADVERT_RANGE, DELAY_RANGE, NOTIFY_TIMEOUT_RANGE, NotifyConfig, REPEAT_RANGE, VrrpConfig},
 };
@@ -49,6 +51,8 @@ pub struct Config {
     pub flows: FlowsConfig,
     /// The election of the node that holds the VIPs; none: this node holds them, and no other kplb does.
     pub vrrp: Option<VrrpConfig>,
+    /// Where metrics are served; none: nowhere.
+    pub metrics: Option<MetricsConfig>,
     /// At least one service, in the order of the text; no two with the same VIP, port and protocol, none with the same
     /// name.
     pub services: Vec<ServiceConfig>,

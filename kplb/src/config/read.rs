@@ -14,10 +14,11 @@ use toml::{
 };
 
 use super::{
-    CheckKind, FLOWS_RANGE, LIFETIME_RANGE, MAX_WEIGHT, OnDown, PERIOD_RANGE, Place, Problems, Protocol, Statuses,
-    VLAN_RANGE,
+    CheckKind, FLOWS_RANGE, LIFETIME_RANGE, MAX_WEIGHT, MetricsConfig, OnDown, PERIOD_RANGE, Place, Problems, Protocol,
+    Statuses, VLAN_RANGE,
     draft::{At, Draft, DraftBackend, DraftService},
     health::{DraftCheck, INTERVAL_RANGE, JITTER_RANGE, STREAK_RANGE, TIMEOUT_RANGE},
+    metrics,
     value::{self, Wrong, shown},
     vrrp::{self, ADVERT_RANGE, DELAY_RANGE, DraftVrrp, NOTIFY_TIMEOUT_RANGE, REPEAT_RANGE},
 };
@@ -69,17 +70,19 @@ struct Reader<'t, 'p> {
 
 impl Reader<'_, '_> {
     fn draft(&mut self, table: &DeTable<'_>) -> Draft {
+        const KEYS: [&str; 5] = ["node", "flows", "vrrp", "metrics", "service"];
         let mut draft = Draft::new(Place::START);
         for (key, value) in table {
             match key.get_ref().as_ref() {
                 "node" => self.node(value, &mut draft),
                 "flows" => self.flows(value, &mut draft),
                 "vrrp" => draft.vrrp = Some(self.vrrp(value)),
+                "metrics" => draft.metrics = Some(self.metrics(value)),
                 "service" => {
                     draft.services = self.tables("service", value, Self::service);
                     draft.tries_service = true;
                 }
-                _ => draft.tries_service |= self.unknown(key, &["node", "flows", "vrrp", "service"]) == Some("service"),
+                _ => draft.tries_service |= self.unknown(key, &KEYS) == Some("service"),
             }
         }
         draft
@@ -208,6 +211,18 @@ impl Reader<'_, '_> {
             }
         }
         vrrp
+    }
+
+    fn metrics(&mut self, value: &Value<'_>) -> MetricsConfig {
+        let mut metrics = MetricsConfig::default();
+        let Some(table) = self.table("metrics", value) else { return metrics };
+        for (key, value) in table {
+            match key.get_ref().as_ref() {
+                "listen" => set(&mut metrics.listen, self.string(key, value, metrics::listen)),
+                _ => drop(self.unknown(key, &["listen"])),
+            }
+        }
+        metrics
     }
 
     fn service(&mut self, place: Place, table: &DeTable<'_>) -> DraftService {

@@ -34,6 +34,7 @@ pub struct Call {
 /// The requests of all clients.
 pub struct Server {
     calls: mpsc::Receiver<Call>,
+    sender: mpsc::Sender<Call>,
 }
 
 impl Server {
@@ -44,8 +45,13 @@ impl Server {
         std::fs::set_permissions(path, Permissions::from_mode(0o600))
             .with_context(|| format!("restrict access to {}", path.display()))?;
         let (sender, calls) = mpsc::channel(MAX_CLIENTS);
-        tokio::spawn(accept(listener, sender));
-        Ok(Self { calls })
+        tokio::spawn(accept(listener, sender.clone()));
+        Ok(Self { calls, sender })
+    }
+
+    /// For requests that come by another way.
+    pub fn sender(&self) -> mpsc::Sender<Call> {
+        self.sender.clone()
     }
 
     /// The next request. Safe to cancel.

@@ -26,7 +26,10 @@ use crate::{
     maglev,
     model::Desired,
     netlink::facts::{Reach, Survey},
-    status::{BackendStatus, CheckStatus, EventStatus, FlowsStatus, NodeStatus, ServiceStatus, Status, Traffic},
+    reset::Sent,
+    status::{
+        BackendStatus, CheckStatus, EventStatus, FlowLimits, FlowsStatus, NodeStatus, ResetsStatus, ServiceStatus, Status, Traffic,
+    },
 };
 
 /// All that a report is made of.
@@ -46,6 +49,8 @@ pub(super) struct Sources<'a> {
     pub(super) counters: &'a Counters,
     pub(super) election: Option<ElectionReport>,
     pub(super) events: Vec<EventStatus>,
+    /// Sent since the start.
+    pub(super) resets: Sent,
 }
 
 /// The status of the agent.
@@ -80,6 +85,11 @@ pub(super) fn report(sources: &Sources<'_>) -> Status {
         },
         flows_v4: flows(SocketAddr::is_ipv4),
         flows_v6: flows(SocketAddr::is_ipv6),
+        flow_limits: FlowLimits { max: config.flows.max, max_half_open: config.flows.max_half_open },
+        resets: ResetsStatus {
+            to_clients: sources.resets.to_clients as u64,
+            to_backends: sources.resets.to_backends as u64,
+        },
         services,
         verdicts,
         election: sources.election.clone(),

@@ -405,6 +405,7 @@ impl Agent<'_> {
                 counters: &counters,
                 election: self.claim.campaign().and_then(|campaign| campaign.election().report()),
                 events: self.options.recent.events(Instant::now()),
+                resets: self.resetter.total(),
             }))),
             Err(error) => Answer::Error(format!("cannot read the counters: {error:#}")),
         }

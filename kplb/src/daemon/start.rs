@@ -43,6 +43,7 @@ use crate::{
     health::fsm::Health,
     ids::Ids,
     maglev::Rings,
+    metrics::server::Listener,
     model::{self, Conditions, Desired, Family},
     netlink::{client::Netlink, message::Link, watch::Watch},
     plan::{Operation, plan},
@@ -69,6 +70,10 @@ pub(super) async fn start<'a>(
     let Options { interface, config, .. } = options;
     preflight::nat_ports(&config.node.nat_ports)?;
     ipvs::none_of(config)?;
+    let metrics = match &config.metrics {
+        Some(metrics) => Some(Listener::bind(metrics).await?),
+        None => None,
+    };
     let device = preflight::interface(&netlink, interface).await?;
     let vip_addresses = config.vips();
     let record = leftovers::record(lock, Unreadable::Assume(&vip_addresses))?;
@@ -183,6 +188,9 @@ pub(super) async fn start<'a>(
             campaign.judge(agent.surroundings, agent.attached.program);
             campaign.election().begin();
         }
+    }
+    if let Some(metrics) = metrics {
+        metrics.serve(agent.server.sender());
     }
     say_ready(options, &agent.attached, &agent.applied);
     Ok(agent)

@@ -91,7 +91,7 @@ pub(super) fn combine(
     if let Some(idle) = haproxy.idle.filter(|idle| *idle > flows.established_lifetime) {
         flows.established_lifetime = idle.min(*LIFETIME_RANGE.end());
     }
-    let config = Config { node: NodeConfig::default(), flows, vrrp, services };
+    let config = Config { node: NodeConfig::default(), flows, vrrp, metrics: None, services };
     Ok(Draft { heading: heading(interface.as_deref()), config, vrrp: vrrp_notes, services: notes })
 }
 

@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6},
     os::fd::{AsRawFd as _, OwnedFd},
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -39,6 +40,8 @@ pub struct Resetter {
     local_v4: OwnedFd,
     /// `None` on a node that has no IPv6 at all, and so no such backend.
     local_v6: Option<OwnedFd>,
+    /// Sent so far.
+    total: Mutex<Sent>,
 }
 
 /// Where resets go.
@@ -81,7 +84,13 @@ impl Resetter {
             wire: PacketSocket::open(interface)?,
             local_v4: raw(AddressFamily::Inet).context("open a raw socket")?,
             local_v6,
+            total: Mutex::default(),
         })
+    }
+
+    /// How many resets have left since it was opened.
+    pub fn total(&self) -> Sent {
+        *self.total.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells both ends, and the clients once more: a frame may get lost, and its client would wait for ever. What cannot
@@ -104,6 +113,9 @@ impl Resetter {
             sent.to_backends = orphans.iter().filter(to_backend).count();
         }
         orphans.iter().filter(to_client).for_each(drop);
+        let mut total = self.total.lock().unwrap_or_else(PoisonError::into_inner);
+        total.to_clients += sent.to_clients;
+        total.to_backends += sent.to_backends;
         sent
     }
 

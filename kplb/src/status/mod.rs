@@ -44,6 +44,12 @@ pub struct Status {
     pub flows_v4: FlowsStatus,
     /// Live IPv6 flows.
     pub flows_v6: FlowsStatus,
+    /// Flows that there is room for, of each address family.
+    #[serde(default)]
+    pub flow_limits: FlowLimits,
+    /// Resets that the agent has sent to the ends of idle flows that are over.
+    #[serde(default)]
+    pub resets: ResetsStatus,
     /// The election of the node that holds the VIPs; `null`: this node holds them, and no other kplb does.
     pub election: Option<ElectionReport>,
     /// What the agent has said lately, the oldest first; not more than some dozens.
@@ -168,6 +174,24 @@ pub struct FlowsStatus {
     pub half_open: u64,
     /// Flows that have ended and are remembered for a while.
     pub closing: u64,
+}
+
+/// Flows that there is room for, of one address family.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FlowLimits {
+    /// Established and closing ones.
+    pub max: u32,
+    /// Half-open ones.
+    pub max_half_open: u32,
+}
+
+/// Resets that the agent has sent; those that the data path answers with are among the verdicts.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ResetsStatus {
+    /// Flows whose client was told.
+    pub to_clients: u64,
+    /// Flows whose backend was told.
+    pub to_backends: u64,
 }
 
 impl FlowsStatus {

@@ -268,7 +268,7 @@ fn check_tone(backend: &BackendStatus) -> Tone {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{EventStatus, NodeStatus, Traffic},
+        super::{EventStatus, FlowLimits, NodeStatus, ResetsStatus, Traffic},
         *,
     };
 
@@ -338,6 +338,8 @@ mod tests {
             verdicts: Verdict::all().map(|v| (v.name().to_owned(), u64::from(v.name() == "to-backend"))).collect(),
             flows_v4: FlowsStatus { established: 3, half_open: 3, closing: 21 },
             flows_v6: FlowsStatus::default(),
+            flow_limits: FlowLimits { max: 65_536, max_half_open: 8_192 },
+            resets: ResetsStatus::default(),
             election: None,
             events: vec![EventStatus { age_seconds: 2.5, level: "info".into(), text: "ready".into() }],
         }

@@ -15,7 +15,7 @@ const MAX_LINES: usize = 500;
 const MAX_NAME: usize = 15;
 
 /// What may be at the top of the repository, besides files whose names begin with a dot.
-const TOP: [&str; 12] = [
+const TOP: [&str; 13] = [
     "ARCHITECTURE.md",
     "Cargo.lock",
     "Cargo.toml",
@@ -27,6 +27,7 @@ const TOP: [&str; 12] = [
     "kplb",
     "kplb-common",
     "kplb-ebpf",
+    "packaging",
     "tests",
 ];
 

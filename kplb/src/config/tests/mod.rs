@@ -1,6 +1,7 @@
 //! Tests of the configuration: texts and flags in, a configuration or messages out.
 
 mod health;
+mod metrics;
 mod vlan;
 mod vrrp;
 
@@ -191,7 +192,11 @@ fn what_follows_a_valid_service() {
         ("a key twice", "name = 'a'\nname = 'b'", &[&["k.toml:8:1: ", "duplicate key"]]),
         ("misspelled key", "wieght = 2", &[&["k.toml:7:1: unknown key `wieght`: did you mean `weight`?"]]),
         ("unknown key", "zone = 'a'", &[&["k.toml:7:1: unknown key `zone`: known here: name, address, weight, check"]]),
-        ("unknown table", "[health]", &[&["k.toml:7:2: unknown key `health`: known here: node, flows, vrrp, service"]]),
+        (
+            "unknown table",
+            "[health]",
+            &[&["k.toml:7:2: unknown key `health`: known here: node, flows, vrrp, metrics, service"]],
+        ),
         ("misspelled table", "[[services]]", &[&["k.toml:7:3: unknown key `services`: did you mean `service`?"]]),
         (
             "key of node",

@@ -37,6 +37,9 @@ pub enum State {
 }
 
 impl State {
+    /// Every state.
+    pub const ALL: [Self; 5] = [Self::Checking, Self::Active, Self::Draining, Self::Down, Self::Maintenance];
+
     /// The state as users see it.
     pub const fn name(self) -> &'static str {
         match self {
