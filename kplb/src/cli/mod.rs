@@ -16,7 +16,7 @@ mod trace;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -53,6 +53,11 @@ enum Command {
     Backend(backend::Arguments),
 }
 
+/// The command line, for man pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Parses the command line and does what it says. An error is told on standard error, with exit code 1; what cannot be
 /// parsed with exit code 2.
 pub fn run() -> ExitCode {
@@ -82,8 +87,6 @@ pub fn run() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

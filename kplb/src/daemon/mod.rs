@@ -14,7 +14,8 @@ pub(crate) mod ipvs;
 pub mod leftovers;
 mod local;
 pub(crate) mod obstacle;
-pub(crate) mod preflight;
+pub(crate) mod manager;
+mod preflight;
 mod probe;
 mod reload;
 mod report;
@@ -91,6 +92,8 @@ enum Event {
     Duty(Duty),
     /// The loop shows that it turns.
     Beat,
+    /// The service manager is to be told that the loop turns.
+    WatchdogDue,
     /// A signal has come.
     Signal(Wish),
 }

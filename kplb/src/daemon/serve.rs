@@ -25,6 +25,7 @@ use super::{
     cast::Cast,
     claim::{Claim, Duty},
     local::Local,
+    manager::{self, Watchdog},
     probe::{self, Occasion},
     report::{Sources, report},
     search::{Found, Missing, Search},
@@ -73,6 +74,7 @@ pub(super) struct Agent<'a> {
     pub(super) claim: Claim,
     /// So that the loop turns even if nothing happens.
     pub(super) heartbeat: Interval,
+    pub(super) watchdog: Watchdog,
     pub(super) lock: &'a Lock,
     pub(super) backends: Backends<'a>,
     pub(super) reports: Reports,
@@ -94,7 +96,8 @@ pub(super) async fn serve(mut agent: Agent<'_>, signals: &mut Signals) -> Result
             Ok(Ending::Leave)
         }
         served => {
-            let left = agent.leave().await;
+            manager::stopping();
+    let left = agent.leave().await;
             served.and_then(|ending| left.map(|()| ending))
         }
     }
@@ -112,6 +115,10 @@ async fn follow_events(agent: &mut Agent<'_>, signals: &mut Signals) -> Result<E
             Event::Call(call) => agent.answer(call).await,
             Event::Duty(duty) => agent.carry_out(duty).await,
             Event::Beat => agent.judge_itself().await,
+            Event::WatchdogDue => {
+                manager::alive();
+                ControlFlow::Continue(())
+            }
             Event::Signal(Wish::Reload) => agent.reload_or_log().await,
             Event::Signal(Wish::End(signal)) => {
                 info!("{signal}: ending");
@@ -172,6 +179,7 @@ impl Agent<'_> {
             call = self.server.next() => Ok(Event::Call(call.context("the control socket was closed")?)),
             duty = self.claim.duty() => Ok(Event::Duty(duty?)),
             _ = self.heartbeat.tick(), if is_watched => Ok(Event::Beat),
+            () = self.watchdog.due() => Ok(Event::WatchdogDue),
         }
     }
 

@@ -23,6 +23,7 @@ use super::{
     ipvs,
     leftovers::{self, Unreadable},
     local::Local,
+    manager::{self, Watchdog},
     preflight,
     probe::{self, Occasion},
     search::Search,
@@ -161,6 +162,7 @@ pub(super) async fn start<'a>(
         dataplane,
         vips,
         claim,
+        watchdog: Watchdog::from_environment(),
         heartbeat: interval_at(tokio::time::Instant::now(), HEARTBEAT),
         lock,
         backends,
@@ -299,5 +301,7 @@ fn load(
 /// The line that whoever started the agent waits for.
 fn say_ready(options: &Options, attached: &Attached, desired: &Desired) {
     let vips: Vec<String> = desired.services.keys().map(ToString::to_string).collect();
-    info!("ready: {} XDP on {} ({}), serving {}", attached.mode, options.interface, attached.reason, vips.join(", "));
+    let vips = vips.join(", ");
+    info!("ready: {} XDP on {} ({}), serving {vips}", attached.mode, options.interface, attached.reason);
+    manager::ready(&format!("{} XDP, serving {vips}", attached.mode));
 }
