@@ -8,22 +8,38 @@ use std::{
 
 use aya_build::{Package, Toolchain};
 
-/// What is missing for the eBPF build, if anything.
-fn missing() -> Option<&'static str> {
-    let sysroot = Command::new("rustup")
+/// Where the toolchain is that builds the BPF programs.
+fn sysroot() -> Option<PathBuf> {
+    let output = Command::new("rustup")
         .args(["run", "nightly", "rustc", "--print", "sysroot"])
         .stderr(Stdio::null())
         .output()
         .ok()
-        .filter(|output| output.status.success());
-    let Some(sysroot) = sysroot else { return Some("rustup's nightly toolchain") };
-    let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot.stdout).trim());
+        .filter(|output| output.status.success())?;
+    Some(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+}
+
+/// What is missing for the eBPF build, if anything.
+fn missing() -> Option<&'static str> {
+    let Some(sysroot) = sysroot() else { return Some("rustup's nightly toolchain") };
     if !sysroot.join("lib/rustlib/src/rust/library/core").is_dir() {
         return Some("rust-src of rustup's nightly toolchain");
     }
     let found = env::var_os("PATH")
         .is_some_and(|path| env::split_paths(&path).any(|directory| directory.join("bpf-linker").is_file()));
     (!found).then_some("bpf-linker")
+}
+
+/// Takes what is for debuggers alone out of an object: three quarters of it, which would be in the agent. What the kernel
+/// is told of types and lines (BTF) stays. Where the toolchain has no tool for it, all stays.
+fn strip(name: &str) -> Option<()> {
+    let host = env::var("HOST").ok()?;
+    let tool = sysroot()?.join("lib/rustlib").join(host).join("bin/rust-objcopy");
+    let object = PathBuf::from(env::var_os("OUT_DIR")?).join(name);
+    // By rustup, which says where the tool's libraries are.
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly"]).arg(tool).arg("--strip-debug").arg(object);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().ok().map(drop)
 }
 
 fn main() {
@@ -40,5 +56,7 @@ fn main() {
         println!(
             "cargo::error=the BPF programs did not build: {error:#}; if the toolchain changed, run `cargo xtask setup`"
         );
+        return;
     }
+    strip("kplb");
 }

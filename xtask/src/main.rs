@@ -7,6 +7,7 @@ mod setup;
 mod bench;
 mod demo;
 mod lint;
+mod package;
 mod test;
 mod tidy;
 
@@ -41,6 +42,14 @@ enum Arguments {
         #[arg(long)]
         bless: bool,
     },
+    /// Build the Debian packages, and check them.
+    Package {
+        /// For these architectures; for all there are without any.
+        #[arg(value_enum)]
+        architectures: Vec<package::Architecture>,
+    },
+    /// Install, start, upgrade, remove and purge the package on a Debian in a container (as root).
+    PackageTest,
     /// Measure (as root).
     Bench {
         /// What to measure.
@@ -72,6 +81,8 @@ fn run(arguments: Arguments) -> Result<()> {
         Arguments::Lint => lint::run(),
         Arguments::Tidy { bless: false } => tidy::run(tidy::Lock::Check),
         Arguments::Tidy { bless: true } => tidy::run(tidy::Lock::Bless),
+        Arguments::Package { architectures } => package::run(&architectures),
+        Arguments::PackageTest => package::trial::run(),
         Arguments::Bench { subject, arguments } => bench::run(subject, &arguments),
     }
 }

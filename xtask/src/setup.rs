@@ -25,6 +25,15 @@ const PROGRAMS: [(&str, &str, &str); 10] = [
     ("tshark", "tshark", "decodes what tests have captured"),
 ];
 
+/// The same for making packages.
+const PACKAGING_PROGRAMS: [(&str, &str, &str); 5] = [
+    ("clang", "clang", "compiles the C in crates for other architectures"),
+    ("debootstrap", "debootstrap", "makes the Debian that packages are tried on"),
+    ("systemd-nspawn", "systemd-container", "boots it"),
+    ("dpkg-deb", "dpkg", "looks into packages"),
+    ("lintian", "lintian", "judges packages"),
+];
+
 /// Installs packages and neither starts nor enables a service of theirs, as `apt-get install` would.
 const INSTALL_PACKAGES: &str = "sh xtask/install-packages.sh";
 
@@ -47,8 +56,21 @@ struct Facts {
     /// Whether LLVM's libraries of the nightly compiler's version are there.
     has_llvm: bool,
     has_nextest: bool,
-    /// Packages of [`PROGRAMS`] that are missing.
+    /// Packages of [`PROGRAMS`], and of [`PACKAGING_PROGRAMS`] if they are needed, that are missing.
     missing_packages: Vec<&'static str>,
+    /// Targets that are to be built for, and that stable lacks.
+    missing_targets: Vec<&'static str>,
+    /// Whether cargo-deb is needed and not there.
+    lacks_cargo_deb: bool,
+}
+
+/// What is to be done with what is installed.
+#[derive(Clone, Copy, Debug)]
+enum Purpose<'a> {
+    /// Building and testing.
+    Development,
+    /// Making packages, too, for these targets.
+    Packaging(&'a [&'static str]),
 }
 
 /// Which bpf-linker is installed.
@@ -90,15 +112,28 @@ enum Step {
     Linker(u32),
     /// cargo-nextest.
     Nextest,
+    /// Targets of the stable toolchain.
+    Targets(Vec<&'static str>),
+    /// cargo-deb.
+    CargoDeb,
 }
 
 /// Installs what is missing.
 ///
 /// Looks again after each step: which LLVM is needed is known only once there is a compiler.
 pub fn run() -> Result<()> {
+    install(Purpose::Development)
+}
+
+/// The same, and what it takes to make packages for these targets.
+pub fn run_for_packages(targets: &[&'static str]) -> Result<()> {
+    install(Purpose::Packaging(targets))
+}
+
+fn install(purpose: Purpose<'_>) -> Result<()> {
     let mut done: Vec<Step> = Vec::new();
     loop {
-        let facts = gather();
+        let facts = gather(purpose);
         if !facts.has_rustup {
             bail!("rustup is missing: install it as https://rustup.rs says, then run `cargo xtask setup` again");
         }
@@ -146,6 +181,12 @@ fn plan(facts: &Facts) -> Vec<Step> {
     if !facts.has_nextest {
         steps.push(Step::Nextest);
     }
+    if !facts.missing_targets.is_empty() {
+        steps.push(Step::Targets(facts.missing_targets.clone()));
+    }
+    if facts.lacks_cargo_deb {
+        steps.push(Step::CargoDeb);
+    }
     steps
 }
 
@@ -153,7 +194,7 @@ fn describe(step: &Step) -> String {
     match step {
         Step::Packages(packages) => {
             let reason = |package: &String| {
-                let program = PROGRAMS.iter().find(|(_, name, _)| name == package);
+                let program = PROGRAMS.iter().chain(&PACKAGING_PROGRAMS).find(|(_, name, _)| name == package);
                 program.map_or("bpf-linker is built with it", |(_, _, reason)| reason)
             };
             let packages: Vec<_> = packages.iter().map(|package| format!("{package} ({})", reason(package))).collect();
@@ -164,6 +205,8 @@ fn describe(step: &Step) -> String {
         Step::Clippy => "adding clippy to the stable toolchain".to_owned(),
         Step::Linker(llvm) => format!("building bpf-linker with LLVM {llvm}, that of the nightly compiler (minutes)"),
         Step::Nextest => "building cargo-nextest, which runs the tests (minutes)".to_owned(),
+        Step::Targets(targets) => format!("adding {} to the stable toolchain", targets.join(", ")),
+        Step::CargoDeb => "building cargo-deb, which puts packages together (minutes)".to_owned(),
     }
 }
 
@@ -182,6 +225,10 @@ fn commands(step: &Step) -> Vec<Command> {
                 .env("LLVM_PREFIX", llvm_prefix(*llvm)),
         ],
         Step::Nextest => vec![Command::new("cargo install cargo-nextest --locked")],
+        Step::Targets(targets) => vec![Command::new("rustup target add").args(targets.iter().copied())],
+        Step::CargoDeb => {
+            vec![Command::new("cargo install cargo-deb --locked --no-default-features --features lzma")]
+        }
     }
 }
 
@@ -219,12 +266,17 @@ fn llvm_prefix(llvm: u32) -> String {
     format!("/usr/lib/llvm-{llvm}")
 }
 
-fn gather() -> Facts {
+fn gather(purpose: Purpose<'_>) -> Facts {
     let output = |line: &str| Command::new(line).output().ok();
     let nightly = output("rustup run nightly rustc -vV");
     let nightly_llvm = nightly.as_deref().and_then(llvm_major);
     let components = output("rustup component list --installed --toolchain nightly");
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let (programs, targets): (&[_], &[_]) = match purpose {
+        Purpose::Development => (&[], &[]),
+        Purpose::Packaging(targets) => (&PACKAGING_PROGRAMS, targets),
+    };
+    let installed = output("rustup target list --installed").unwrap_or_default();
     let apt = match (is_debian(&release) && exists("apt-get"), Privilege::find() != Privilege::None) {
         (false, _) => Apt::Absent,
         (true, false) => Apt::NoRoot,
@@ -240,10 +292,14 @@ fn gather() -> Facts {
         has_llvm: nightly_llvm
             .is_some_and(|llvm| fs::exists(format!("{}/include/llvm", llvm_prefix(llvm))).unwrap_or(false)),
         has_nextest: exists("cargo-nextest"),
-        missing_packages: (PROGRAMS.iter())
+        missing_packages: (PROGRAMS.iter().chain(programs))
             .filter(|(program, _, _)| !exists(program))
             .map(|(_, package, _)| *package)
             .collect(),
+        missing_targets: (targets.iter().copied())
+            .filter(|target| !installed.lines().any(|line| line.trim() == *target))
+            .collect(),
+        lacks_cargo_deb: matches!(purpose, Purpose::Packaging(_)) && !exists("cargo-deb"),
     }
 }
 
@@ -323,6 +379,8 @@ mod tests {
                 vec![Step::Packages(vec!["llvm-22-dev".to_owned()]), Step::Linker(22)],
             ),
             (Facts { linker: Linker::Llvm(21), has_llvm: true, ..complete() }, vec![Step::Linker(22)]),
+            (Facts { missing_targets: vec!["a"], ..complete() }, vec![Step::Targets(vec!["a"])]),
+            (Facts { lacks_cargo_deb: true, ..complete() }, vec![Step::CargoDeb]),
             // Which LLVM is needed is not known before the compiler is there.
             (Facts { nightly_llvm: None, linker: Linker::None, ..complete() }, vec![Step::Nightly]),
         ];
