@@ -28,7 +28,8 @@ use crate::{
     netlink::facts::{Reach, Survey},
     reset::Sent,
     status::{
-        BackendStatus, CheckStatus, EventStatus, FlowLimits, FlowsStatus, NodeStatus, ResetsStatus, ServiceStatus, Status, Traffic,
+        BackendStatus, CheckStatus, EventStatus, FlowLimits, FlowsStatus, NodeStatus, ResetsStatus, ServiceStatus,
+        Status, Traffic,
     },
 };
 

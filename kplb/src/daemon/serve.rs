@@ -97,7 +97,7 @@ pub(super) async fn serve(mut agent: Agent<'_>, signals: &mut Signals) -> Result
         }
         served => {
             manager::stopping();
-    let left = agent.leave().await;
+            let left = agent.leave().await;
             served.and_then(|ending| left.map(|()| ending))
         }
     }
