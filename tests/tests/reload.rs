@@ -170,6 +170,7 @@ fn what_is_wrong_changes_nothing() -> Result<()> {
         (with("[node]\nvlan = 42"), "`vlan` in table [node] cannot change while the agent runs"),
         (with("[flows]\nmax = 1024"), "the size of the flow tables"),
         (cluster::elected(lab.nodes(), ""), "whether there is a table [vrrp]"),
+        (with("[metrics]"), "table [metrics] cannot change"),
         (
             cluster::configuration([lab.node(2)], Persistence::Client).replace("198.18.0.100", "198.18.0.11"),
             "VIP 198.18.0.11 is the interface's own address",

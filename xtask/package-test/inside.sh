@@ -142,21 +142,43 @@ grep -E '^(VmRSS|VmLck|CapEff|NoNewPrivs|Seccomp):' "/proc/$pid/status"
 resident=$(sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$pid/status")
 [ "$resident" -le 12288 ] || fail "the agent takes $resident KiB"
 
-step 'restart: another agent, the same service'
+# A connection that lives through all that follows, up to the stop.
+(while sleep 0.1; do echo tick; done) | ip netns exec client socat - TCP:198.18.0.100:6443 >/run/ticks &
+n_ticks() { wc -l </run/ticks; }
+has_more_than() { [ "$(n_ticks)" -gt "$1" ]; }
+goes_on() { until_ok 10 has_more_than "$(n_ticks)"; }
+goes_on || fail 'the connection is silent'
+
+step 'restart: another agent, the same service, the same connections'
 systemctl restart kplb@eth0 || fail 'it did not restart'
 is_new "$pid" || fail 'no other agent'
-until_ok 20 answers || fail 'the VIP does not answer after a restart'
+goes_on || fail 'a connection is lost by a restart'
+answers || fail 'the VIP does not answer after a restart'
+
+step 'reload: another configuration, or none that is wrong'
+pid=$(main_pid)
+sed -i 's/"cp2"/"other"/' /etc/kplb/kplb.toml
+systemctl reload kplb@eth0 || fail 'it did not reload'
+kplb status | grep -q other || fail 'the configuration is not followed'
+cp /etc/kplb/kplb.toml /run/good.toml
+echo bogus >>/etc/kplb/kplb.toml
+if systemctl reload kplb@eth0; then fail 'a configuration that is wrong was taken'; fi
+cp /run/good.toml /etc/kplb/kplb.toml
+[ "$(main_pid)" = "$pid" ] || fail 'the agent ended'
+goes_on || fail 'a connection is lost by a reload'
 
 step 'upgrade: another agent of another version'
 pid=$(main_pid)
 dpkg --install /shared/newer.deb
 is_new "$pid" || fail 'the old agent still runs, or none'
-until_ok 20 answers || fail 'the VIP does not answer after the upgrade'
+goes_on || fail 'a connection is lost by an upgrade'
+answers || fail 'the VIP does not answer after the upgrade'
 
 step 'an agent that is killed is started again'
 pid=$(main_pid)
 kill -KILL "$pid"
 until_ok 30 is_new "$pid" || fail 'no other agent'
+goes_on || fail 'a connection is lost with an agent'
 until_ok 20 answers || fail 'the VIP does not answer after a kill'
 
 step 'an agent that hangs is started again, and forwarding goes on meanwhile'

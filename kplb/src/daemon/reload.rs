@@ -168,6 +168,7 @@ fn fixed_setting(before: &Config, after: &Config) -> Option<&'static str> {
         (before.node.vlan != after.node.vlan, "`vlan` in table [node]"),
         (sizes(before) != sizes(after), "the size of the flow tables (`max`, `max_half_open` in table [flows])"),
         (is_elected(before) != is_elected(after), "whether there is a table [vrrp]"),
+        (before.metrics != after.metrics, "table [metrics]"),
     ]
     .into_iter()
     .find_map(|(differs, setting)| differs.then_some(setting))

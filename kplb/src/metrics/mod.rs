@@ -100,10 +100,11 @@ fn agent(page: &mut Page<'_>, status: &Status) -> fmt::Result {
         "The interface, and where in its receive path the XDP program runs; always 1.",
         [(vec![("interface", &*status.interface), ("mode", &*status.mode)], 1.0)],
     )?;
+    page.gauge("kplb_uptime_seconds", "How long the agent has run.", [(Vec::new(), status.uptime_seconds as f64)])?;
     page.gauge(
-        "kplb_uptime_seconds",
-        "How long the agent has been attached.",
-        [(Vec::new(), status.uptime_seconds as f64)],
+        "kplb_configuration_generation",
+        "How many configurations the data path has followed.",
+        [(Vec::new(), status.generation as f64)],
     )
 }
 
