@@ -135,7 +135,7 @@ fn endpoint(service: &ServiceStatus) -> Option<Endpoint> {
 }
 
 /// Address and port of a backend, which is of its service's family.
-fn backend_address(service: &Endpoint, backend: &Backend) -> SocketAddr {
+pub fn backend_address(service: &Endpoint, backend: &Backend) -> SocketAddr {
     let address: IpAddr = match service.address {
         SocketAddr::V4(_) => std::net::Ipv4Addr::from(Ip4::from_wide(&backend.address)).into(),
         SocketAddr::V6(_) => std::net::Ipv6Addr::from(backend.address).into(),

@@ -267,7 +267,10 @@ impl Run {
         let rng = self.generator.rng();
         let (&id, &original) = self.original.backends.iter().choose(rng).context("there are backends")?;
         let mac = match rng.random_range(0..7) {
-            0 => return self.testbed.apply(&Operation::RemoveBackend { id }),
+            0 => {
+                self.reference.forget(id);
+                return self.testbed.apply(&Operation::RemoveBackend { id });
+            }
             1 => Mac::UNRESOLVED,
             2 => Mac::new(rng.random()),
             3 => {

@@ -77,7 +77,7 @@ fn a_node_with_nothing_wrong() -> Result<()> {
         ("peers", "198.18.0.12, 2001:2::12"),
         ("backends", "tcp-v4/node1 198.18.0.11:6443: L7OK"),
         ("backends", "tcp-v6/node2 [2001:2::12]:6443: L7OK"),
-        ("failover", "replaced by this node (priority 110)"),
+        ("failover", "replaced by this node (priority 130)"),
     ] {
         assert!(
             good.iter().any(|(found, what)| *found == topic && what.contains(words)),

@@ -5,6 +5,7 @@ use std::{process::Command, time::Duration};
 use anyhow::{Context as _, Result};
 use kplb_tests::{
     agent,
+    client::Connection,
     cluster::{self, Persistence},
     lab::{Host, Lab, LabOptions},
     poll,
@@ -130,4 +131,60 @@ fn recent_events() -> Result<()> {
     poll::until("the backend's end", SOON, || has("warn", "backend node1 of service tcp-v4: active -> down"))?;
     assert_eq!(agent.output(), "");
     agent.stop()
+}
+
+/// A data path that forwards on without an agent is shown as its maps have it, and it is said that nobody minds it.
+#[test]
+fn without_an_agent_the_maps_tell() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
+    let _apiservers = cluster::start_apiservers(&lab)?;
+    let node = lab.node(1);
+    let mut agent = cluster::start_agent(node, &configuration(&lab), "native")?;
+    lab.client(1).namespace().block_on(async {
+        let mut connections = Vec::new();
+        for vip in cluster::https() {
+            let mut connection = Connection::open(vip).await?;
+            connection.get("/version").await?;
+            connections.push(connection);
+        }
+        let with = agent.status()?[0].clone();
+        agent.process().kill()?;
+        let without = agent::status(node)?[0].clone();
+        assert!(with["pid"].is_u64() && without["pid"].is_null(), "{without:#}");
+        for field in ["interface", "mode", "node"] {
+            assert_eq!(with[field], without[field], "{field}");
+        }
+        assert!(without["verdicts"]["to-backend"].as_u64() >= with["verdicts"]["to-backend"].as_u64(), "{without:#}");
+        let services = |status: &Value| {
+            let mut services = status["services"].as_array().cloned().unwrap_or_default();
+            services.sort_by_key(|service| (service["vip"].to_string(), service["protocol"].to_string()));
+            services
+        };
+        for (with, without) in services(&with).iter().zip(&services(&without)) {
+            for field in ["vip", "protocol", "persistence", "local_clients", "flows", "traffic"] {
+                assert_eq!(with[field], without[field], "{field}");
+            }
+            let name = format!(
+                "{}/{}",
+                with["vip"].as_str().unwrap_or_default(),
+                with["protocol"].as_str().unwrap_or_default()
+            );
+            assert_eq!(without["name"], name);
+            let backends = |service: &Value| service["backends"].as_array().cloned().unwrap_or_default();
+            assert_eq!(backends(without).len(), 2);
+            for (with, without) in backends(with).iter().zip(&backends(without)) {
+                for field in ["address", "state", "location", "next_hop", "ring_share", "flows", "traffic"] {
+                    assert_eq!(with[field], without[field], "{field}");
+                }
+                assert_eq!(without["name"], without["address"]);
+            }
+        }
+        let text = agent::run(node, ["status"])?;
+        assert!(text.starts_with("eth0  native XDP, no agent: nobody checks backends or holds the VIPs"), "{text}");
+        anyhow::Ok(())
+    })?;
+    agent::run(node, ["detach", "eth0"])?;
+    let [_, said] = pipe(node, "$0 status")?;
+    assert!(said.contains("no kplb agent is running"), "{said}");
+    Ok(())
 }

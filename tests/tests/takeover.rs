@@ -233,7 +233,7 @@ fn another_layout_is_detached() -> Result<()> {
     Ok(())
 }
 
-/// An interface that is to run in another mode has no program for a moment; flows go on after it.
+/// An interface that is to run in another mode has no program for a moment; flows on which nothing is said in it go on.
 #[test]
 fn the_mode_can_change() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
@@ -241,13 +241,16 @@ fn the_mode_can_change() -> Result<()> {
     let node = lab.node(1);
     let configuration = cluster::configuration(lab.nodes(), Persistence::Client);
     let agent = cluster::start_agent(node, &configuration, "generic")?;
-    let talks = Conversations::start(lab.client(1).namespace(), &[(Manner::Datagrams, cluster::udp()[0])])?;
-    agent.leave()?;
-    let agent = cluster::start_agent(node, &configuration, "native")?;
-    assert_eq!(agent.status()?[0]["mode"], "native");
-    talks.wait_for_all_after(Instant::now(), SOON)?;
-    check(&talks.stop_after(Instant::now(), Duration::ZERO)?)?;
-    agent.stop()
+    lab.client(1).namespace().block_on(async {
+        let mut connection = Connection::open(cluster::https()[0]).await?;
+        let answer = connection.get("/version").await?;
+        agent.leave()?;
+        let mut agent = cluster::start_agent(node, &configuration, "native")?;
+        agent.process().wait_for_line("the interface changes its XDP mode", SOON)?;
+        assert_eq!(agent.status()?[0]["mode"], "native");
+        assert_eq!(connection.get("/version").await?.node, answer.node);
+        agent.stop()
+    })
 }
 
 /// An agent that cannot start leaves what it found: a mistake in an upgrade costs nothing.

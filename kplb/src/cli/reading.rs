@@ -1,9 +1,6 @@
 //! What the commands have in common that read the maps themselves: which interfaces, and who is called how.
 
-use std::{
-    io::{self, ErrorKind, Write as _},
-    path::Path,
-};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
@@ -14,6 +11,7 @@ use crate::{
     directory::Directory,
     model::Endpoint,
     run_dir::RunDir,
+    terminal,
 };
 
 /// The interface that was given, or every one that kplb is attached to.
@@ -93,25 +91,6 @@ impl Form {
             Self::Text => reports.iter().map(text).collect::<Vec<_>>().join("\n"),
             Self::Json => serde_json::to_string_pretty(reports)? + "\n",
         };
-        print(&out).map(drop)
-    }
-}
-
-/// Whether somebody still reads what is printed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Reader {
-    /// Somebody does.
-    There,
-    /// Nobody does: `head` has seen enough.
-    Gone,
-}
-
-/// Writes to standard output.
-pub(super) fn print(text: &str) -> Result<Reader> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(Reader::There),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
-        Err(error) => Err(error).context("write to standard output"),
+        terminal::print(&out).map(drop).context("write to standard output")
     }
 }

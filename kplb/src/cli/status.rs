@@ -12,7 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::doctor::seconds;
 use crate::{
+    bpffs,
     control::{Answer, Request, client::Client},
+    dataplane::{self, PinnedMaps},
+    netlink::client::Netlink,
     run_dir::RunDir,
     status::{self, Status, VerdictFilter},
     terminal::{self, Colour, Reader},
@@ -85,7 +88,7 @@ fn once(arguments: &Arguments, run_dir: &RunDir) -> Result<String> {
 fn statuses(arguments: &Arguments, run_dir: &RunDir) -> Result<Vec<Status>> {
     let mut statuses = Vec::new();
     if let Some(interface) = &arguments.interface {
-        statuses.extend(read(run_dir, interface)?);
+        statuses.extend(read_somehow(run_dir, interface)?);
         if statuses.is_empty() {
             bail!(
                 "no kplb agent is attached to {interface} (no answer at {}); start one with `kplb attach {interface}`",
@@ -94,8 +97,12 @@ fn statuses(arguments: &Arguments, run_dir: &RunDir) -> Result<Vec<Status>> {
         }
         return Ok(statuses);
     }
-    for interface in run_dir.interfaces()? {
-        statuses.extend(read(run_dir, &interface)?);
+    let mut interfaces = run_dir.interfaces()?;
+    interfaces.extend(dataplane::pinned_interfaces(&bpffs::pin_root())?);
+    interfaces.sort();
+    interfaces.dedup();
+    for interface in interfaces {
+        statuses.extend(read_somehow(run_dir, &interface)?);
     }
     if statuses.is_empty() {
         bail!(
@@ -104,6 +111,27 @@ fn statuses(arguments: &Arguments, run_dir: &RunDir) -> Result<Vec<Status>> {
         );
     }
     Ok(statuses)
+}
+
+/// What the interface's agent says, or without one its maps; `None` when there are none either.
+fn read_somehow(run_dir: &RunDir, interface: &str) -> Result<Option<Status>> {
+    if let Some(status) = read(run_dir, interface)? {
+        return Ok(Some(status));
+    }
+    let pin_root = bpffs::pin_root();
+    if !dataplane::pinned_interfaces(&pin_root)?.iter().any(|pinned| pinned == interface) {
+        return Ok(None);
+    }
+    let maps = PinnedMaps::find(&pin_root, interface)?;
+    status::unattended(interface, &xdp_mode(interface)?, &maps).map(Some)
+}
+
+/// Where the kernel says that the interface's XDP program runs.
+fn xdp_mode(interface: &str) -> Result<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    let links = runtime.block_on(async { Netlink::connect()?.links().await })?;
+    let xdp = links.into_iter().find(|link| link.name == interface).and_then(|link| link.xdp);
+    Ok(xdp.map_or("no", |xdp| xdp.mode).to_owned())
 }
 
 /// The status of the interface's agent; `None` when there is none.

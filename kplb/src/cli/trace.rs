@@ -7,13 +7,14 @@ use clap::Args;
 use kplb_common::trace::{TraceCounts, TraceEvent, TraceRequest};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::reading::{self, Form, Reader};
+use super::reading::{self, Form};
 use crate::{
     bpffs,
     dataplane::{PinnedMaps, REQUEST_LIFETIME, Tracing, monotonic_now_ns},
     directory::Directory,
     prefix::Prefix,
     run_dir::{LockOutcome, RunDir},
+    terminal::{self, Reader},
     trace::{self, Clocks, Detail, VerdictSet, Wanted},
 };
 
@@ -191,7 +192,7 @@ impl Shown<'_> {
                 }
             }
         }
-        let reader = reading::print(&out)?;
+        let reader = terminal::print(&out).context("write to standard output")?;
         Ok(if reader == Reader::Gone || self.left == 0 { Next::End } else { Next::GoOn })
     }
 }

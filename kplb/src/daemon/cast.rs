@@ -2,15 +2,11 @@
 //!
 //! Pure. A service is the same as before if its VIP, port and protocol are, and a backend if its address and port are.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-use kplb_common::{
-    backend::{Backend, BackendState},
-    net::{Address as _, Ip4},
-};
+use kplb_common::backend::BackendState;
 
 use crate::{
     config::{BackendConfig, Config, ServiceConfig},
+    directory::backend_address,
     health::fsm::Health,
     ids::Ids,
     model::{Desired, Endpoint},
@@ -84,21 +80,13 @@ pub(super) fn services_of(held: &Desired, config: &Config) -> Vec<ServiceConfig>
         let check = service.backends.first().and_then(|backend| backend.check.clone());
         let backends = backends
             .map(|backend| {
-                let address = address_of(backend, service.vip.ip());
+                let address = backend_address(&Endpoint::of(service), backend);
                 BackendConfig { name: address.to_string(), address, weight: 1, check: check.clone() }
             })
             .collect();
         services.push(ServiceConfig { backends, ..service.clone() });
     }
     services
-}
-
-fn address_of(backend: &Backend, vip: IpAddr) -> SocketAddr {
-    let ip = match vip {
-        IpAddr::V4(_) => Ipv4Addr::from(Ip4::from_wide(&backend.address)).into(),
-        IpAddr::V6(_) => Ipv6Addr::from(backend.address).into(),
-    };
-    SocketAddr::new(ip, backend.port.to_host())
 }
 
 /// What an earlier agent took each backend for, by place; nothing of one that the maps do not have.

@@ -8,11 +8,9 @@ use std::{
 };
 
 use kplb_common::{
-    flow::Direction,
     maglev::Ring,
     net::Mac,
     service::{LocalClients, Persistence},
-    stats::BackendStats,
     sweep::FlowCount,
 };
 
@@ -72,7 +70,7 @@ pub(super) fn report(sources: &Sources<'_>) -> Status {
         interface: (*interface).to_owned(),
         mode: attached.mode.to_string(),
         mode_reason: attached.reason.clone(),
-        pid: process::id(),
+        pid: Some(process::id()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: uptime.as_secs(),
         generation: sources.generation,
@@ -148,7 +146,7 @@ fn backend_status(sources: &Sources<'_>, ring: Option<&Ring>, place: usize, back
         next_hop: next_hop.map(|mac| mac.to_string()),
         ring_share: ring.map_or(0.0, |ring| maglev::share(ring, id)),
         flows: counters.flows.get(usize::from(id)).map(flows).unwrap_or_default(),
-        traffic: counters.backends.get(usize::from(id)).map(traffic).unwrap_or_default(),
+        traffic: counters.backends.get(usize::from(id)).copied().map(Traffic::from).unwrap_or_default(),
     }
 }
 
@@ -172,15 +170,4 @@ fn total<'a>(flows: impl Iterator<Item = &'a FlowsStatus>) -> FlowsStatus {
     let mut total = FlowsStatus::default();
     flows.for_each(|flows| total.add(flows));
     total
-}
-
-fn traffic(stats: &BackendStats) -> Traffic {
-    let (forward, reverse) = (Direction::ToBackend as usize, Direction::ToClient as usize);
-    Traffic {
-        flows_opened: stats.flows,
-        packets_to_backend: stats.packets[forward],
-        bytes_to_backend: stats.bytes[forward],
-        packets_to_client: stats.packets[reverse],
-        bytes_to_client: stats.bytes[reverse],
-    }
 }

@@ -141,7 +141,10 @@ pub(super) fn attach_xdp(
         return Ok(Attached { mode, reason: "taken over from an earlier agent".to_owned(), program, classic: None });
     }
     if let Some(before) = site.before {
-        tracing::warn!("{}: the interface changes its XDP mode, as it was asked to", site.interface);
+        tracing::warn!(
+            "{}: the interface changes its XDP mode, as it was asked to: what comes in this moment, the kernel refuses",
+            site.interface
+        );
         detach_pinned(&pins::xdp_link(before))?;
     }
     let (link, mode, reason) = attach_new_xdp(program, site, choice)?;

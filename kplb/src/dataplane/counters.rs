@@ -1,11 +1,11 @@
 //! Reading what the data path counted.
 
-use std::collections::BTreeSet;
+use std::{borrow::Borrow, collections::BTreeSet};
 
 use anyhow::Context as _;
 use aya::{
     Ebpf,
-    maps::{Array, PerCpuArray, PerCpuValues},
+    maps::{Array, MapData, PerCpuArray, PerCpuValues},
     util::nr_cpus,
 };
 use kplb_common::{
@@ -30,32 +30,39 @@ pub struct Counters {
 
 /// Reads all counters after a sweep; `n_backends`: how many backend ids are in use.
 pub(super) fn read(ebpf: &Ebpf, n_backends: usize, sweep: Sweep) -> anyhow::Result<Counters> {
-    let verdicts: PerCpuArray<_, u64> = open(ebpf, map::VERDICTS)?;
-    let verdicts = Verdict::all()
-        .map(|verdict| {
-            let values = verdicts.get(&verdict.index(), 0).with_context(|| format!("read {}", map::VERDICTS))?;
-            Ok((verdict, values.iter().sum()))
-        })
-        .collect::<anyhow::Result<_>>()?;
-    let ids = || 0..u32::try_from(n_backends).unwrap_or(u32::MAX);
+    let verdicts = verdicts(&open(ebpf, map::VERDICTS)?)?;
+    let ids = || (0_u16..).take(n_backends);
     let stats: PerCpuArray<_, BackendStats> = open(ebpf, map::BACKEND_STATS)?;
-    let backends = ids()
-        .map(|id| {
-            let values = stats.get(&id, 0).with_context(|| format!("read {}", map::BACKEND_STATS))?;
-            let mut total = BackendStats::default();
-            values.iter().for_each(|value| total.add(value));
-            Ok(total)
-        })
-        .collect::<anyhow::Result<_>>()?;
+    let backends = ids().map(|id| traffic(&stats, id)).collect::<anyhow::Result<_>>()?;
     let counts: Array<_, FlowCount> = open(ebpf, map::FLOW_COUNTS)?;
     let flows = ids()
         .map(|id| {
-            let count = counts.get(&id, 0).with_context(|| format!("read {}", map::FLOW_COUNTS))?;
+            let count = counts.get(&id.into(), 0).with_context(|| format!("read {}", map::FLOW_COUNTS))?;
             // That of another sweep: this one has seen no flow of the backend.
             Ok(if count.round == sweep.round { count } else { FlowCount::default() })
         })
         .collect::<anyhow::Result<_>>()?;
     Ok(Counters { verdicts, backends, flows })
+}
+
+/// Packets by verdict, in the order of [`Verdict::all`].
+pub(super) fn verdicts<M: Borrow<MapData>>(counters: &PerCpuArray<M, u64>) -> anyhow::Result<Vec<(Verdict, u64)>> {
+    let read = |verdict: Verdict| {
+        let values = counters.get(&verdict.index(), 0).with_context(|| format!("read {}", map::VERDICTS))?;
+        Ok((verdict, values.iter().sum()))
+    };
+    Verdict::all().map(read).collect()
+}
+
+/// Traffic of a backend.
+pub(super) fn traffic<M: Borrow<MapData>>(
+    stats: &PerCpuArray<M, BackendStats>,
+    backend: u16,
+) -> anyhow::Result<BackendStats> {
+    let values = stats.get(&backend.into(), 0).with_context(|| format!("read {}", map::BACKEND_STATS))?;
+    let mut total = BackendStats::default();
+    values.iter().for_each(|value| total.add(value));
+    Ok(total)
 }
 
 /// Sets the traffic of a backend to zero.

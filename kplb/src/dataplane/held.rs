@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use aya::{
     Ebpf, Pod,
     maps::{Array, ArrayOfMaps, HashMap, MapData},
@@ -23,7 +23,7 @@ use kplb_common::{
     service::Service,
 };
 
-use super::open;
+use super::{open, pinned};
 use crate::{
     config::Protocol,
     model::{Desired, Endpoint},
@@ -84,8 +84,5 @@ fn entries<K: Pod, V: Pod>(ebpf: &Ebpf, name: &str) -> anyhow::Result<Vec<(K, V)
 }
 
 fn protocol(number: u8) -> anyhow::Result<Protocol> {
-    match Protocol::ALL.into_iter().find(|protocol| protocol.number() == number) {
-        Some(protocol) => Ok(protocol),
-        None => bail!("a service of protocol {number} is in the maps"),
-    }
+    pinned::protocol(number).with_context(|| format!("a service of protocol {number} is in the maps"))
 }

@@ -8,18 +8,21 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use aya::maps::{Array, HashMap, Map, MapData};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData};
 use kplb_common::{
     abi::{LAYOUT_VERSION, map},
     backend::{Backend, BackendState},
     endpoint,
     flow::{Flow, FlowKey},
+    maglev::Ring,
     net::{Address, Ip4, Ip6},
     node::Node,
     service::Service,
+    stats::BackendStats,
+    verdict::Verdict,
 };
 
-use super::{batch, pins};
+use super::{batch, counters, pins};
 use crate::{config::Protocol, model::Endpoint};
 
 /// The interfaces with pins below the pin root, sorted.
@@ -121,6 +124,32 @@ impl PinnedMaps {
         })
         .with_context(|| format!("read {}", map::BACKENDS))?;
         Ok(backends)
+    }
+
+    /// The ring of a service.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn ring(&self, service: u16) -> anyhow::Result<Ring> {
+        let rings: ArrayOfMaps<_, Array<MapData, Ring>> = Map::ArrayOfMaps(self.open(map::RINGS)?).try_into()?;
+        let read = || rings.get(&service.into(), 0)?.get(&0, 0);
+        read().with_context(|| format!("read the ring of service {service}"))
+    }
+
+    /// Packets by verdict, all processors together.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn verdicts(&self) -> anyhow::Result<Vec<(Verdict, u64)>> {
+        counters::verdicts(&Map::PerCpuArray(self.open(map::VERDICTS)?).try_into()?)
+    }
+
+    /// Traffic of a backend, all processors together.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn traffic(&self, backend: u16) -> anyhow::Result<BackendStats> {
+        counters::traffic(&Map::PerCpuArray(self.open(map::BACKEND_STATS)?).try_into()?, backend)
     }
 
     /// Calls `visit` with the entries of a family's flows, those of both directions, whatever their age; half-open flows

@@ -4,16 +4,19 @@
 
 mod table;
 mod text;
+mod unattended;
 
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+use kplb_common::{flow::Direction, stats::BackendStats};
 use serde::{Deserialize, Serialize};
 pub(crate) use table::Table;
 pub(crate) use text::period;
 pub use text::{VerdictFilter, text};
+pub use unattended::unattended;
 
 use crate::election::ElectionReport;
 
@@ -26,13 +29,15 @@ pub struct Status {
     pub mode: String,
     /// Why there.
     pub mode_reason: String,
-    /// The agent's process id.
-    pub pid: u32,
-    /// The agent's version.
+    /// The agent's process id; `null`: there is no agent, and all that follows is what the pinned maps tell.
+    pub pid: Option<u32>,
+    /// The agent's version; without one, that of the `kplb` that reads.
     pub version: String,
-    /// How long the agent has run, in seconds.
+    /// How long the agent has run, in seconds; 0 without one.
     pub uptime_seconds: u64,
-    /// How many configurations the data path has followed: one at each start of an agent, one at each reload.
+    /// How many configurations the data path has followed: one at each start of an agent, one at each reload; 0 without an
+    /// agent.
+    #[serde(default)]
     pub generation: u64,
     /// The node as the data path sees it.
     pub node: NodeStatus,
@@ -50,7 +55,8 @@ pub struct Status {
     /// Resets that the agent has sent to the ends of idle flows that are over.
     #[serde(default)]
     pub resets: ResetsStatus,
-    /// The election of the node that holds the VIPs; `null`: this node holds them, and no other kplb does.
+    /// The election of the node that holds the VIPs; `null`: this node holds them, and no other kplb does; or there is no
+    /// agent.
     pub election: Option<ElectionReport>,
     /// What the agent has said lately, the oldest first; not more than some dozens.
     #[serde(default)]
@@ -88,7 +94,7 @@ pub struct NodeStatus {
 /// A service and its backends.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ServiceStatus {
-    /// Name.
+    /// Name; its VIP, port and protocol, without an agent.
     pub name: String,
     /// VIP and port.
     pub vip: SocketAddr,
@@ -200,6 +206,19 @@ impl FlowsStatus {
         self.established += other.established;
         self.half_open += other.half_open;
         self.closing += other.closing;
+    }
+}
+
+impl From<BackendStats> for Traffic {
+    fn from(stats: BackendStats) -> Self {
+        let (forward, reverse) = (Direction::ToBackend as usize, Direction::ToClient as usize);
+        Self {
+            flows_opened: stats.flows,
+            packets_to_backend: stats.packets[forward],
+            bytes_to_backend: stats.bytes[forward],
+            packets_to_client: stats.packets[reverse],
+            bytes_to_client: stats.bytes[reverse],
+        }
     }
 }
 

@@ -33,7 +33,14 @@ pub fn text(status: &Status, verdicts: VerdictFilter, colour: Colour) -> String 
 fn write(out: &mut String, status: &Status, verdicts: VerdictFilter, colour: Colour) -> fmt::Result {
     let Status { interface, mode, mode_reason, pid, version, uptime_seconds, node, .. } = status;
     let uptime = humantime::format_duration(Duration::from_secs(*uptime_seconds));
-    writeln!(out, "{interface}  {mode} XDP ({mode_reason}), up {uptime}, kplb {version}, pid {pid}")?;
+    match pid {
+        Some(pid) => writeln!(out, "{interface}  {mode} XDP ({mode_reason}), up {uptime}, kplb {version}, pid {pid}")?,
+        None => {
+            let words = "no agent: nobody checks backends or holds the VIPs";
+            writeln!(out, "{interface}  {mode} XDP, {}", colour.paint(Tone::Bad, words))?;
+            writeln!(out, "what the maps tell follows; `kplb attach {interface}` goes on with them")?;
+        }
+    }
     let address = |address: Option<String>, family| address.unwrap_or_else(|| format!("no {family} address"));
     writeln!(
         out,
@@ -313,7 +320,7 @@ mod tests {
             interface: "eth0".into(),
             mode: "native".into(),
             mode_reason: "the driver supports it".into(),
-            pid: 7,
+            pid: Some(7),
             version: "0.1.0".into(),
             uptime_seconds: 3725,
             generation: 2,

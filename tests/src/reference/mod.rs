@@ -84,6 +84,11 @@ impl Reference {
         self.traffic.get(&backend).copied().unwrap_or_default()
     }
 
+    /// A backend is no more, and with it what it has had.
+    pub fn forget(&mut self, backend: u16) {
+        self.traffic.remove(&backend);
+    }
+
     fn count(&mut self, backend: u16, direction: Direction, place: &parse::Place) {
         let stats = self.traffic.entry(backend).or_default();
         stats.packets[direction as usize] += 1;

@@ -117,7 +117,9 @@ fn driver(interface: &str) -> Option<String> {
 fn agent(options: &Options, interface: &str) -> Option<Agent> {
     let mut client = Client::connect(&options.run_dir.socket(interface), PATIENCE).ok()??;
     match client.ask(&Request::Status).ok()? {
-        Answer::Status(status) => Some(Agent { pid: status.pid, mode: status.mode, mode_reason: status.mode_reason }),
+        Answer::Status(status) => {
+            Some(Agent { pid: status.pid.unwrap_or_default(), mode: status.mode, mode_reason: status.mode_reason })
+        }
         _ => None,
     }
 }

@@ -49,7 +49,8 @@ pub(super) fn lines(model: &Model, ink: Ink, width: usize) -> Vec<Line<'static>>
 
 fn agent(status: &Status) -> String {
     let Status { mode, pid, version, uptime_seconds, .. } = status;
-    format!("  {mode} XDP, up {}, kplb {version}, pid {pid}", period(*uptime_seconds as f64))
+    let pid = pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
+    format!("  {mode} XDP, up {}, kplb {version}{pid}", period(*uptime_seconds as f64))
 }
 
 /// A line for each family, and one for what keeps this node from being master.
