@@ -78,7 +78,7 @@ fn begin<P: Packet>(packet: &P, hook: Hook) {
     }
     let length = packet.length();
     let kept = if length > SNAPSHOT_BYTES { SNAPSHOT_BYTES as u32 } else { length as u32 };
-    if kept == 0 || !packet.copy_start(&raw mut traced.before, kept) {
+    if kept == 0 || !packet.copy_start(&raw mut traced.before, bounded(kept)) {
         return;
     }
     note_addresses(packet, &mut traced.came);
@@ -150,12 +150,19 @@ fn tell<P: Packet>(packet: &P, hook: Hook, verdict: u32, traced: &Traced, kept: 
             (*event)._pad = 0;
             ptr::copy_nonoverlapping(&raw const traced.before, &raw mut (*event).before, 1);
             (*event).after = [0; SNAPSHOT_WORDS];
-            // Bounded once more: the verifier knows nothing of a number that comes out of a map.
-            if 0 < kept && kept <= SNAPSHOT_BYTES as u32 {
-                let _ = packet.copy_start(&raw mut (*event).after, kept);
-            }
+            let _ = packet.copy_start(&raw mut (*event).after, bounded(kept));
         }
     })
+}
+
+/// A number of bytes from 1 to [`SNAPSHOT_BYTES`], which it is anyway: the verifier knows nothing of a number that comes out
+/// of a map, and that of kernel 6.1 does not learn from a comparison with zero that a number is one at least.
+#[inline(always)]
+fn bounded(kept: u32) -> u32 {
+    const _: () = assert!(SNAPSHOT_BYTES.is_power_of_two());
+    // SAFETY: a reference is valid. Volatile, so that the compiler knows nothing of the number either.
+    let kept = unsafe { (&raw const kept).read_volatile() };
+    (kept.wrapping_sub(1) & (SNAPSHOT_BYTES as u32 - 1)) + 1
 }
 
 /// Notes the addresses in a packet's IP header, if it has one behind its tags.
