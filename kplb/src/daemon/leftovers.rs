@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
 use anyhow::{Context as _, Result};
-use tracing::error;
+use tracing::{debug, error};
 
 use super::first_error;
 use crate::{
@@ -46,11 +46,18 @@ pub fn record(lock: &Lock, unreadable: Unreadable<'_>) -> Result<Record> {
 /// # Errors
 /// If something cannot be removed.
 pub async fn remove(lock: &Lock, interface: &str, pin_root: &Path, record: &Record) -> Result<Vec<String>> {
-    let Record { vips, .. } = record;
+    let Record { vips, classic, .. } = record;
     let mut removed = remove_vips(interface, vips).await.context("its programs stay until its VIPs are gone")?;
     lock.remove_record()?;
     if dataplane::remove_all_pins(pin_root, interface)? {
         removed.push("its programs and maps".to_owned());
+    }
+    // After the client's side, so that no packet is rewritten whose reply would not be.
+    if let Some(filter) = *classic
+        && let Err(error) = dataplane::detach_classic(interface, filter)
+    {
+        // The interface may be gone, and its filters with it.
+        debug!("{error:#}");
     }
     Ok(removed)
 }

@@ -266,8 +266,11 @@ pub(super) fn detach_pinned(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Detaches a classic filter.
-pub(super) fn detach_classic(interface: &str, filter: ClassicFilter) -> anyhow::Result<()> {
+/// Detaches a filter that is pinned nowhere.
+///
+/// # Errors
+/// If the interface has no such filter, or the kernel refuses.
+pub fn detach_classic(interface: &str, filter: ClassicFilter) -> anyhow::Result<()> {
     filter.link(interface)?.detach().context("detach the TC program")
 }
 

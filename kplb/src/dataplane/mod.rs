@@ -21,7 +21,7 @@ mod tracing;
 mod trial;
 
 use anyhow::Context as _;
-pub use attach::{Attached, ClassicFilter, ModeChoice, XdpMode};
+pub use attach::{Attached, ClassicFilter, ModeChoice, XdpMode, detach_classic};
 use aya::{Ebpf, maps::Map};
 pub use counters::Counters;
 pub use kernel::{Dataplane, FlowTableSizes, LoadOptions};
