@@ -151,7 +151,7 @@ fn without_an_agent_the_maps_tell() -> Result<()> {
         agent.process().kill()?;
         let without = agent::status(node)?[0].clone();
         assert!(with["pid"].is_u64() && without["pid"].is_null(), "{without:#}");
-        for field in ["interface", "mode", "node"] {
+        for field in ["interface", "mode", "node", "flow_limits"] {
             assert_eq!(with[field], without[field], "{field}");
         }
         assert!(without["verdicts"]["to-backend"].as_u64() >= with["verdicts"]["to-backend"].as_u64(), "{without:#}");

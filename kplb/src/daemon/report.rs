@@ -17,7 +17,7 @@ use kplb_common::{
 use super::local::Local;
 use crate::{
     config::{BackendConfig, Config, ServiceConfig},
-    dataplane::{Attached, Counters},
+    dataplane::{Attached, Counters, FlowTableSizes},
     election::ElectionReport,
     health::board::Entry,
     ids::Ids,
@@ -26,8 +26,7 @@ use crate::{
     netlink::facts::{Reach, Survey},
     reset::Sent,
     status::{
-        BackendStatus, CheckStatus, EventStatus, FlowLimits, FlowsStatus, NodeStatus, ResetsStatus, ServiceStatus,
-        Status, Traffic,
+        BackendStatus, CheckStatus, EventStatus, FlowsStatus, NodeStatus, ResetsStatus, ServiceStatus, Status, Traffic,
     },
 };
 
@@ -46,6 +45,7 @@ pub(super) struct Sources<'a> {
     /// By place of the backend in the configuration.
     pub(super) entries: &'a [Entry],
     pub(super) counters: &'a Counters,
+    pub(super) limits: FlowTableSizes,
     pub(super) election: Option<ElectionReport>,
     pub(super) events: Vec<EventStatus>,
     /// Sent since the start.
@@ -84,7 +84,7 @@ pub(super) fn report(sources: &Sources<'_>) -> Status {
         },
         flows_v4: flows(SocketAddr::is_ipv4),
         flows_v6: flows(SocketAddr::is_ipv6),
-        flow_limits: FlowLimits { max: config.flows.max, max_half_open: config.flows.max_half_open },
+        flow_limits: sources.limits.into(),
         resets: ResetsStatus {
             to_clients: sources.resets.to_clients as u64,
             to_backends: sources.resets.to_backends as u64,

@@ -397,8 +397,9 @@ impl Agent<'_> {
     }
 
     fn status(&mut self) -> Answer {
-        match self.dataplane.counters() {
-            Ok(counters) => Answer::Status(Box::new(report(&Sources {
+        let read = |dataplane: &mut Dataplane| anyhow::Ok((dataplane.counters()?, dataplane.flow_table_sizes()?));
+        match read(self.dataplane) {
+            Ok((counters, limits)) => Answer::Status(Box::new(report(&Sources {
                 interface: &self.options.interface,
                 attached: &self.attached,
                 local: self.local,
@@ -411,6 +412,7 @@ impl Agent<'_> {
                 survey: self.surroundings.survey(),
                 entries: self.backends.entries(),
                 counters: &counters,
+                limits,
                 election: self.claim.campaign().and_then(|campaign| campaign.election().report()),
                 events: self.options.recent.events(Instant::now()),
                 resets: self.resetter.total(),

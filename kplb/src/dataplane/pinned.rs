@@ -22,7 +22,7 @@ use kplb_common::{
     verdict::Verdict,
 };
 
-use super::{batch, counters, pins};
+use super::{FlowTableSizes, batch, counters, pins};
 use crate::{config::Protocol, model::Endpoint};
 
 /// The interfaces with pins below the pin root, sorted.
@@ -124,6 +124,17 @@ impl PinnedMaps {
         })
         .with_context(|| format!("read {}", map::BACKENDS))?;
         Ok(backends)
+    }
+
+    /// How many flows the tables hold.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn flow_table_sizes(&self) -> anyhow::Result<FlowTableSizes> {
+        let flows = |name: &str| {
+            anyhow::Ok(self.open(name)?.info().with_context(|| format!("ask how large {name} is"))?.max_entries() / 2)
+        };
+        Ok(FlowTableSizes { max_flows: flows(map::FLOWS4)?, max_half_open: flows(map::HALF_OPEN4)? })
     }
 
     /// The ring of a service.

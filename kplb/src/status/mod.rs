@@ -18,7 +18,7 @@ pub(crate) use text::period;
 pub use text::{VerdictFilter, text};
 pub use unattended::unattended;
 
-use crate::election::ElectionReport;
+use crate::{dataplane::FlowTableSizes, election::ElectionReport};
 
 /// How one agent is.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -189,6 +189,12 @@ pub struct FlowLimits {
     pub max: u32,
     /// Half-open ones.
     pub max_half_open: u32,
+}
+
+impl From<FlowTableSizes> for FlowLimits {
+    fn from(sizes: FlowTableSizes) -> Self {
+        Self { max: sizes.max_flows, max_half_open: sizes.max_half_open }
+    }
 }
 
 /// Resets that the agent has sent; those that the data path answers with are among the verdicts.

@@ -15,7 +15,7 @@ use kplb_common::{
     service::{LocalClients, Persistence, Service},
 };
 
-use super::{BackendStatus, FlowLimits, FlowsStatus, NodeStatus, ServiceStatus, Status, Traffic};
+use super::{BackendStatus, FlowsStatus, NodeStatus, ServiceStatus, Status, Traffic};
 use crate::{
     dataplane::{FlowFamily, PinnedMaps, monotonic_now_ns},
     directory,
@@ -63,7 +63,7 @@ pub fn unattended(interface: &str, mode: &str, maps: &PinnedMaps) -> Result<Stat
         verdicts,
         flows_v4,
         flows_v6,
-        flow_limits: FlowLimits::default(),
+        flow_limits: maps.flow_table_sizes()?.into(),
         resets: super::ResetsStatus::default(),
         election: None,
         events: Vec::new(),
