@@ -197,6 +197,8 @@ impl Router {
         if self.is_started {
             return;
         }
+        // It was about to go.
+        self.enter_initialize(Reason::Stopped, now, actions);
         self.is_started = true;
         if self.faults.is_empty() {
             self.enter_master(Reason::Resumed, now, actions);

@@ -3,6 +3,7 @@
 mod by_hand;
 mod properties;
 mod start;
+mod succession;
 mod timers;
 mod transitions;
 

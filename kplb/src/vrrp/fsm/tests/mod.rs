@@ -148,6 +148,7 @@ fn inputs() -> impl Strategy<Value = Input> {
     let fault = || prop::sample::select(Fault::ALL.to_vec());
     prop_oneof![
         2 => Just(Input::Start),
+        1 => Just(Input::Resume),
         1 => Just(Input::Stop),
         8 => heard.prop_map(Input::Advert),
         8 => Just(Input::Timer),
