@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::IpAddr,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -14,6 +15,7 @@ use kplb_tests::{
     conversation::{Conversations, Manner},
     lab::{Host, Lab, LabOptions},
     poll,
+    process::{Process, workspace_program},
 };
 use nix::sys::signal::Signal;
 use tempfile::NamedTempFile;
@@ -101,10 +103,37 @@ fn backends_come_and_go() -> Result<()> {
         ensure!(old.get("/version").await?.node == "node2", "its flow goes on");
         reader.follow(&configuration(&[3]))?;
         old.close().await?;
-        poll::until("node2 to be gone", SOON, || reader.backends(0).is_ok_and(|backends| backends.len() == 1))?;
+        poll::until("node2 to be gone, when its closed flows are forgotten", 3 * SOON, || {
+            reader.backends(0).is_ok_and(|backends| backends.len() == 1)
+        })?;
         anyhow::Ok(())
     })?;
     ensure!(reader.agent.status()?[0]["generation"] == 4, "one start, and three configurations");
+    reader.agent.stop()
+}
+
+/// A socket on the node that was led to a backend keeps it as well.
+#[test]
+fn a_client_on_the_node_keeps_its_backend() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 2, clients: 0 })?;
+    let _apiservers = cluster::start_apiservers(&lab)?;
+    let node = lab.node(1);
+    let configuration = |number: usize| cluster::configuration([lab.node(number)], Persistence::Client);
+    let reader = Reader::start(node, &configuration(2))?;
+    let mut command = Command::new(workspace_program("local-client")?);
+    command.args(["tcp", &cluster::https()[0].to_string()]);
+    let client = Process::spawn(node.namespace(), "local-client", command)?;
+    client.wait_for_line("node node2", SOON)?;
+    reader.follow(&configuration(1))?;
+    let leaver = || -> Result<serde_json::Value> { Ok(reader.backends(0)?.get(1).cloned().unwrap_or_default()) };
+    // It was looked for three times by then.
+    poll::until("it to drain for a while", SOON, || {
+        leaver().is_ok_and(|leaver| leaver["state_seconds"].as_f64().is_some_and(|seconds| seconds > 3.5))
+    })?;
+    ensure!(leaver()?["by_hand"] == "removed", "{}", leaver()?);
+    ensure!(client.output().lines().count() == 1, "{}", client.output());
+    drop(client);
+    poll::until("it to be gone", 3 * SOON, || leaver().is_ok_and(|leaver| leaver.is_null()))?;
     reader.agent.stop()
 }
 
@@ -167,6 +196,7 @@ fn what_is_wrong_changes_nothing() -> Result<()> {
         ("[[service]]\nbogus = 1".to_owned(), "bogus"),
         (String::new(), "service"),
         (with("[node]\nnat_ports = '30000-40000'"), "net.ipv4.ip_local_port_range"),
+        (with("[node]\nnat_ports = '20000-20999'"), "`nat_ports` in table [node]"),
         (with("[node]\nvlan = 42"), "`vlan` in table [node] cannot change while the agent runs"),
         (with("[flows]\nmax = 1024"), "the size of the flow tables"),
         (cluster::elected(lab.nodes(), ""), "whether there is a table [vrrp]"),

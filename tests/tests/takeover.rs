@@ -253,6 +253,40 @@ fn the_mode_can_change() -> Result<()> {
     })
 }
 
+/// An interface that cannot run in the mode that is asked for goes on in the one that it has.
+#[test]
+fn a_mode_that_the_driver_lacks_costs_nothing() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
+    let _apiservers = cluster::start_apiservers(&lab)?;
+    let node = lab.node(1);
+    // A bridge has no native XDP.
+    node.namespace().ip(&format!(
+        "link add br1 type bridge forward_delay 0\nlink set eth0 master br1\nlink set br1 up\n\
+         address flush dev eth0 scope global\naddress add {}/16 dev br1\n",
+        node.ipv4()
+    ))?;
+    let vip = cluster::https()[0];
+    let backend = format!("{}:{}", lab.node(2).ipv4(), vip.port());
+    let arguments = |mode| {
+        ["--mode".to_owned(), mode, "--vip".to_owned(), vip.to_string(), "--backend".to_owned(), backend.clone()]
+    };
+    let agent = Agent::spawn_on(node, "br1", arguments("generic".to_owned()))?;
+    agent.wait_until_ready()?;
+    lab.client(1).namespace().block_on(async {
+        let mut connection = Connection::open(vip).await?;
+        connection.get("/version").await?;
+        agent.leave()?;
+        let mut failing = Agent::spawn_on(node, "br1", arguments("native".to_owned()))?;
+        ensure!(!failing.process().wait(SOON)?.success(), "native XDP on a bridge: {}", failing.output());
+        ensure!(failing.output().contains("forwards on"), "{}", failing.output());
+        connection.get("/version").await?;
+        let agent = Agent::spawn_on(node, "br1", arguments("auto".to_owned()))?;
+        agent.wait_until_ready()?;
+        connection.get("/version").await?;
+        agent.stop()
+    })
+}
+
 /// An agent that cannot start leaves what it found: a mistake in an upgrade costs nothing.
 #[test]
 fn an_agent_that_fails_to_start_takes_nothing_away() -> Result<()> {
@@ -292,7 +326,7 @@ fn a_backend_that_was_removed_meanwhile_drains() -> Result<()> {
         let backends = agent.status()?[0]["services"][0]["backends"].clone();
         ensure!(backends[1]["name"] == "198.18.0.12:6443" && backends[1]["by_hand"] == "removed", "{backends}");
         connection.close().await?;
-        poll::until("it to be gone", SOON, || {
+        poll::until("it to be gone, when its closed flow is forgotten", 3 * SOON, || {
             agent
                 .status()
                 .is_ok_and(|status| status[0]["services"][0]["backends"].as_array().is_some_and(|all| all.len() == 1))

@@ -54,7 +54,7 @@ impl<'a> Backends<'a> {
         let config = &cast.config;
         let (board, watches) = (Board::new(config, Instant::now()), Watches::start(config)?);
         let mut backends = Self { board, watches, names: names(config), transitions: Vec::new(), lock };
-        backends.decide_anew(cast, &lock.decisions()?);
+        backends.decide_anew(cast, &lock.decisions()?, &vec![true; cast.is_leaving.len()]);
         Ok(backends)
     }
 
@@ -78,21 +78,34 @@ impl<'a> Backends<'a> {
         let now = Instant::now();
         let mut board = Board::new(&cast.config, now);
         let names = names(&cast.config);
+        let mut is_new = vec![true; names.len()];
         for (place, name) in names.iter().enumerate() {
             if let Some(earlier) = self.names.iter().position(|earlier| earlier.is_same(name)) {
-                board.inherit(place, &self.board.entries()[earlier], now);
+                let earlier = &self.board.entries()[earlier];
+                let by_hand = if cast.is_leaving[place] {
+                    Some(Decision::Removed)
+                } else {
+                    earlier.by_hand().filter(|decision| *decision != Decision::Removed)
+                };
+                board.inherit(place, earlier, by_hand, now);
+                is_new[place] = false;
             }
         }
         self.log_transitions();
         (self.board, self.names) = (board, names);
-        self.decide_anew(cast, &decisions);
+        self.decide_anew(cast, &decisions, &is_new);
         (0..self.names.len()).for_each(|place| self.follow(place, None));
+        // Names may be others.
+        if let Err(error) = self.lock.write_decisions(&self.decisions(&[], None)) {
+            warn!("what was decided by hand may not hold for the next agent: {error:#}");
+        }
         Ok(())
     }
 
-    fn decide_anew(&mut self, cast: &Cast, decisions: &Decisions) {
+    /// `is_new`: whether nothing was known of it before, by place.
+    fn decide_anew(&mut self, cast: &Cast, decisions: &Decisions, is_new: &[bool]) {
         let now = Instant::now();
-        for (place, decision) in self.recall(decisions) {
+        for (place, decision) in self.recall(decisions).into_iter().filter(|(place, _)| is_new[*place]) {
             let transition = self.board.decide(place, Some(decision), now);
             self.follow(place, transition);
         }
@@ -240,21 +253,26 @@ impl<'a> Backends<'a> {
             ));
         }
         let decision = action.decision();
-        let mut decisions = Decisions::new();
-        for (id, Name { service, backend, .. }) in self.names.iter().enumerate() {
-            let decision = if ids.contains(&id) { decision } else { self.board.entries()[id].by_hand() };
-            // Who is removed is that by the configuration.
-            if let Some(decision) = decision.filter(|decision| *decision != Decision::Removed) {
-                decisions.entry(service.clone()).or_default().insert(backend.clone(), decision);
-            }
-        }
-        self.lock.write_decisions(&decisions).map_err(|error| format!("{error:#}"))?;
+        self.lock.write_decisions(&self.decisions(&ids, decision)).map_err(|error| format!("{error:#}"))?;
         let now = Instant::now();
         for id in &ids {
             let transition = self.board.decide(*id, decision, now);
             self.follow(*id, transition);
         }
         Ok(ids.iter().map(|id| format!("{}: {}", self.name(*id), self.board.entries()[*id].state())).collect())
+    }
+
+    /// All that is decided by hand, with this for these backends.
+    fn decisions(&self, backends: &[usize], decision: Option<Decision>) -> Decisions {
+        let mut decisions = Decisions::new();
+        for (place, Name { service, backend, .. }) in self.names.iter().enumerate() {
+            let decision = if backends.contains(&place) { decision } else { self.board.entries()[place].by_hand() };
+            // Who is removed is that by the configuration.
+            if let Some(decision) = decision.filter(|decision| *decision != Decision::Removed) {
+                decisions.entry(service.clone()).or_default().insert(backend.clone(), decision);
+            }
+        }
+        decisions
     }
 
     fn no_such_backend(&self, command: &BackendCommand) -> String {

@@ -2,7 +2,9 @@
 //!
 //! Pure. A service is the same as before if its VIP, port and protocol are, and a backend if its address and port are.
 
-use kplb_common::backend::BackendState;
+use std::{collections::BTreeMap, net::IpAddr};
+
+use kplb_common::{backend::BackendState, net::Mac};
 
 use crate::{
     config::{BackendConfig, Config, ServiceConfig},
@@ -87,6 +89,16 @@ pub(super) fn services_of(held: &Desired, config: &Config) -> Vec<ServiceConfig>
         services.push(ServiceConfig { backends, ..service.clone() });
     }
     services
+}
+
+/// Where the frames for each backend went, by its address.
+pub(super) fn next_hops_of(held: &Desired, config: &Config, ids: &Ids) -> BTreeMap<IpAddr, Mac> {
+    let backends = config.services.iter().flat_map(|service| &service.backends);
+    let known = backends.enumerate().filter_map(|(place, backend)| {
+        let mac = held.backends.get(&ids.backend(place))?.mac;
+        (mac != Mac::UNRESOLVED).then_some((backend.address.ip(), mac))
+    });
+    known.collect()
 }
 
 /// What an earlier agent took each backend for, by place; nothing of one that the maps do not have.

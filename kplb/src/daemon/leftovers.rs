@@ -47,7 +47,7 @@ pub fn record(lock: &Lock, unreadable: Unreadable<'_>) -> Result<Record> {
 /// If something cannot be removed.
 pub async fn remove(lock: &Lock, interface: &str, pin_root: &Path, record: &Record) -> Result<Vec<String>> {
     let Record { vips, classic, .. } = record;
-    let mut removed = remove_vips(interface, vips).await.context("its programs stay until its VIPs are gone")?;
+    let mut removed = remove_vips(interface, vips, None).await.context("its programs stay until its VIPs are gone")?;
     lock.remove_record()?;
     if dataplane::remove_all_pins(pin_root, interface)? {
         removed.push("its programs and maps".to_owned());
@@ -62,11 +62,11 @@ pub async fn remove(lock: &Lock, interface: &str, pin_root: &Path, record: &Reco
     Ok(removed)
 }
 
-/// Removes those of the VIPs that can be removed. Must be called on a tokio runtime.
+/// Removes those of the VIPs that can be removed, but not from the link with the index `keep`. Must be called on a tokio runtime.
 ///
 /// # Errors
 /// If one stays.
-pub(super) async fn remove_vips(interface: &str, vips: &[IpAddr]) -> Result<Vec<String>> {
+pub(super) async fn remove_vips(interface: &str, vips: &[IpAddr], keep: Option<u32>) -> Result<Vec<String>> {
     let mut removed = Vec::new();
     if vips.is_empty() {
         return Ok(removed);
@@ -77,7 +77,7 @@ pub(super) async fn remove_vips(interface: &str, vips: &[IpAddr]) -> Result<Vec<
     let Some(device) = links.iter().find(|link| link.name == interface) else { return Ok(removed) };
     let mut results = Vec::new();
     // The record does not say in which VLAN they were.
-    for link in links.iter().filter(|link| link.is_on(&links, device.index)) {
+    for link in links.iter().filter(|link| link.is_on(&links, device.index) && keep != Some(link.index)) {
         for vip in vips {
             results.push(netlink.remove_vip(link.index, *vip).await.map(|change| {
                 if change == Change::Done {

@@ -14,9 +14,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use kplb_common::service::LocalClients;
 use tracing::{error, info};
 
-use super::{Ending, campaign::Campaign, cast::Cast, claim::Claim, ipvs, preflight, serve::Agent, start::addresses_of};
+use super::{
+    Ending, campaign::Campaign, cast::Cast, claim::Claim, first_error, ipvs, local::Local, preflight, serve::Agent,
+    start::addresses_of,
+};
 use crate::{
     config::{self, Config, ServiceConfig},
     health::probe,
@@ -32,7 +36,7 @@ impl Agent<'_> {
     pub(super) async fn reload_or_log(&mut self) -> ControlFlow<Ending> {
         match self.reload().await {
             Ok(summary) => summary.iter().for_each(|line| info!("reloaded: {line}")),
-            Err(error) => error!("the configuration is not followed, and all stays as it was: {error:#}"),
+            Err(error) => error!("cannot reload: {error:#}"),
         }
         ControlFlow::Continue(())
     }
@@ -44,19 +48,15 @@ impl Agent<'_> {
     pub(super) async fn reload(&mut self) -> Result<Vec<String>> {
         let file = self.options.config_file.as_ref().context("there is no file to read again: flags were given")?;
         let new = config::load(file)?;
-        if let Some(setting) = fixed_setting(&self.cast.config, &new) {
-            bail!(
-                "{}: {setting} cannot change while the agent runs: restart it, which keeps all flows \
-                 (`systemctl restart`, or end it with SIGUSR2 and start it again)",
-                file.display()
-            );
-        }
         preflight::nat_ports(&new.node.nat_ports)?;
         ipvs::none_of(&new)?;
+        if let Some(setting) = fixed_setting(&self.cast.config, &new) {
+            bail!("{}: {setting} cannot change while the agent runs: restart it, which KEEP", file.display());
+        }
         let before = self.cast.config.clone();
         let cast = Cast::new(new, &before.services);
         probe::probes(&cast.config).with_context(|| format!("{}", file.display()))?;
-        let busy = self.dataplane.counters()?.busy();
+        let busy = self.dataplane.busy()?;
         let ids = Ids::assign(&cast.config, &self.applied, &busy)?;
 
         let served = self.surroundings.served();
@@ -67,21 +67,32 @@ impl Agent<'_> {
         let campaign = match prepared {
             Ok(campaign) => campaign,
             Err(error) => {
-                self.surroundings.serve(served.0, served.1).await?;
+                // What is wrong with the configuration matters more than what is wrong with the node.
+                self.surroundings.serve(served.0, served.1).await.unwrap_or_else(|error| error!("{error:#}"));
                 return Err(error);
             }
         };
         let summary = summary(&before, &cast);
         (self.cast, self.ids) = (cast, ids);
         self.generation += 1;
-        let generation = self.generation;
-        self.lock.amend_record(|record| record.generation = generation)?;
-        self.update()?;
-        self.move_vips(&before, campaign).await?;
-        self.surroundings.serve(addresses_of(&self.cast.config), self.cast.config.vips()).await?;
-        self.update()?;
         self.look_soon();
+        // From here on it holds. What cannot be done keeps nothing else from being done.
+        first_error(self.follow_through(&before, campaign).await)
+            .context("the configuration is followed, but for this")?;
         Ok(summary)
+    }
+
+    async fn follow_through(&mut self, before: &Config, campaign: Option<Campaign>) -> Vec<Result<()>> {
+        let generation = self.generation;
+        let mut results = vec![self.lock.amend_record(|record| record.generation = generation)];
+        results.push(self.update());
+        results.push(self.move_vips(before, campaign).await);
+        results.push(self.surroundings.serve(addresses_of(&self.cast.config), self.cast.config.vips()).await);
+        results.push(self.update());
+        if is_local_off(before) && !is_local_off(&self.cast.config) {
+            self.local = Local::start(&self.cast.config, self.dataplane);
+        }
+        results
     }
 
     /// Everything that can go wrong: whether this node can serve it, and the election that it asks for, if it is another.
@@ -113,15 +124,15 @@ impl Agent<'_> {
             **current = campaign;
         }
         let gone: Vec<IpAddr> = old.difference(&new).copied().collect();
-        self.vips.release(&gone, self.lock).await?;
+        let released = self.vips.release(&gone, self.lock).await;
         if let Claim::Alone(herald) = &mut self.claim {
             let come: BTreeSet<IpAddr> = new.difference(&old).copied().collect();
             if !come.is_empty() {
-                self.vips.hold(come, self.lock).await?;
                 herald.start();
+                return first_error([released, self.vips.hold(come, self.lock).await]);
             }
         }
-        Ok(())
+        released
     }
 
     /// Looks soon whether backends that are leaving are finished, if there are some.
@@ -139,16 +150,12 @@ impl Agent<'_> {
     }
 
     fn try_to_dismiss(&mut self) -> Result<()> {
-        let counters = self.dataplane.counters()?;
-        let has_flows = |place: usize| {
-            let flows = counters.flows.get(usize::from(self.ids.backend(place)));
-            flows.is_some_and(|flows| flows.established + flows.half_open > 0)
-        };
-        let rest = self.cast.without(|place| !has_flows(place));
+        let busy = self.dataplane.busy()?;
+        let rest = self.cast.without(|place| !busy.contains(&self.ids.backend(place)));
         if rest == self.cast {
             return Ok(());
         }
-        let ids = Ids::assign(&rest.config, &self.applied, &counters.busy())?;
+        let ids = Ids::assign(&rest.config, &self.applied, &busy)?;
         self.backends.recast(&rest)?;
         for (service, left) in self.cast.config.services.iter().zip(&rest.config.services) {
             for backend in service.backends.iter().filter(|backend| !left.backends.contains(backend)) {
@@ -160,12 +167,17 @@ impl Agent<'_> {
     }
 }
 
+fn is_local_off(config: &Config) -> bool {
+    config.services.iter().all(|service| service.local_clients == LocalClients::Off)
+}
+
 /// What differs that a running agent cannot change, if anything.
 fn fixed_setting(before: &Config, after: &Config) -> Option<&'static str> {
     let is_elected = |config: &Config| config.vrrp.is_some();
     let sizes = |config: &Config| (config.flows.max, config.flows.max_half_open);
     [
         (before.node.vlan != after.node.vlan, "`vlan` in table [node]"),
+        (before.node.nat_ports != after.node.nat_ports, "`nat_ports` in table [node], which flows have ports of,"),
         (sizes(before) != sizes(after), "the size of the flow tables (`max`, `max_half_open` in table [flows])"),
         (is_elected(before) != is_elected(after), "whether there is a table [vrrp]"),
         (before.metrics != after.metrics, "table [metrics]"),

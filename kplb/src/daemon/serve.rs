@@ -1,7 +1,7 @@
 //! The loop of a serving agent.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     future,
     net::IpAddr,
     ops::ControlFlow,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use kplb_common::{net::Mac, report::Symptom, sweep::SweepMode};
+use kplb_common::{backend::Backend, net::Mac, report::Symptom, sweep::SweepMode};
 use tokio::{
     task::{JoinHandle, spawn_blocking},
     time::{Interval, sleep, sleep_until},
@@ -285,7 +285,7 @@ impl Agent<'_> {
         let conditions = self.backends.conditions(Instant::now());
         let facts = self.surroundings.survey().facts();
         let desired = model::desired(&self.cast.config, &self.ids, &facts, &conditions, &mut self.rings)?;
-        let mut has_orphans = false;
+        let (mut has_orphans, before) = (false, self.applied.backends.clone());
         for step in plan(&desired, Some(&self.applied)).chunk_by(Operation::goes_with) {
             self.dataplane.apply(step).context("write the maps")?;
             for operation in step {
@@ -296,25 +296,31 @@ impl Agent<'_> {
         // Now it is true.
         self.backends.log_transitions();
         if has_orphans {
-            self.end_orphans()?;
+            self.end_orphans(&before)?;
         }
         Ok(())
     }
 
-    /// Ends the flows, and the sockets on this node, of backends that serve no longer.
-    pub(super) fn end_orphans(&mut self) -> Result<()> {
-        self.end_flows(SweepMode::EndOrphans, "of backends that serve no longer")?;
+    /// Ends the flows, and the sockets on this node, of backends that serve no longer. `before`: those that there were, some
+    /// of which may be gone.
+    pub(super) fn end_orphans(&mut self, before: &BTreeMap<u16, Backend>) -> Result<()> {
+        self.end_flows(SweepMode::EndOrphans, "of backends that serve no longer", before)?;
         self.local.end_orphans(self.dataplane, &self.applied)
     }
 
     /// Ends established flows, and tells both ends of each, off this thread. `which` of them, is for the log.
-    fn end_flows(&mut self, mode: SweepMode, which: &'static str) -> Result<Option<JoinHandle<()>>> {
+    fn end_flows(
+        &mut self,
+        mode: SweepMode,
+        which: &'static str,
+        before: &BTreeMap<u16, Backend>,
+    ) -> Result<Option<JoinHandle<()>>> {
         let start = Instant::now();
         let orphans = self.dataplane.end_flows(mode)?;
         if orphans.is_empty() {
             return Ok(None);
         }
-        let backends = self.applied.backends.iter();
+        let backends = before.iter().chain(&self.applied.backends);
         let route = Route {
             node: self.applied.node.mac,
             backends: (backends.filter(|(_, backend)| backend.mac != Mac::UNRESOLVED))
@@ -337,7 +343,7 @@ impl Agent<'_> {
     fn end_flows_of(&mut self, vips: &[IpAddr]) -> Result<()> {
         for (mode, is_of_family) in FAMILIES {
             if vips.iter().any(is_of_family) {
-                self.end_flows(mode, "of VIPs that another node has")?;
+                self.end_flows(mode, "of VIPs that another node has", &BTreeMap::new())?;
             }
         }
         Ok(())
@@ -351,7 +357,7 @@ impl Agent<'_> {
         }
         let mut has_ended_some = false;
         for (mode, _) in FAMILIES {
-            if let Some(told) = self.end_flows(mode, "of this node")? {
+            if let Some(told) = self.end_flows(mode, "of this node", &BTreeMap::new())? {
                 told.await.context("tell clients and backends that their connections are over")?;
                 has_ended_some = true;
             }

@@ -83,8 +83,6 @@ pub(super) async fn start<'a>(
     match &predecessor {
         Some(predecessor) => {
             info!("an earlier agent has left its programs attached: taking over{}", loss(predecessor));
-            let strays: Vec<IpAddr> = record.vips.iter().filter(|vip| !vip_addresses.contains(vip)).copied().collect();
-            leftovers::remove_vips(interface, &strays).await?;
         }
         None => {
             let leftovers = leftovers::remove(lock, interface, &options.pin_root, &record).await?;
@@ -98,12 +96,15 @@ pub(super) async fn start<'a>(
     let link = preflight::vlan_interface(&netlink, &device, config.node.vlan).await?;
 
     let mut watch = Watch::subscribe([device.index, link.index])?;
-    let (backend_addresses, vips) = (addresses_of(config), vip_addresses.clone());
+    // Those that an earlier agent has left are none of the node's own either.
+    let vips: BTreeSet<IpAddr> = vip_addresses.iter().chain(&record.vips).copied().collect();
     let surroundings =
-        Surroundings::read(netlink.clone(), device.clone(), link.clone(), backend_addresses, vips).await?;
+        Surroundings::read(netlink.clone(), device.clone(), link.clone(), addresses_of(config), vips.clone()).await?;
     let surroundings = added.surroundings.insert(surroundings);
-    settle(config, surroundings, &mut watch).await?;
-    surroundings.warn_of_gaps();
+    if is_new {
+        settle(config, surroundings, &mut watch).await?;
+        surroundings.warn_of_gaps();
+    }
     // They are on their way while the programs are loaded.
     let early = if is_new { Some(Backends::start(&Cast::new(config.clone(), &[]), lock)?) } else { None };
 
@@ -111,30 +112,11 @@ pub(super) async fn start<'a>(
     let dataplane = added.dataplane.insert(load(options, &device, predecessor, record.classic)?);
     let mut rings = Rings::default();
     let Succession { cast, ids, held, health } = succeed(config, dataplane)?;
-    surroundings.serve(addresses_of(&cast.config), vip_addresses.clone()).await?;
-    let mut backends = match early {
-        Some(backends) => backends,
-        None => Backends::start(&cast, lock)?,
-    };
-    backends.assume(&health);
-    let conditions = backends.conditions(Instant::now());
-    let desired = model::desired(&cast.config, &ids, &surroundings.survey().facts(), &conditions, &mut rings)?;
-    let operations = plan(&desired, held.as_ref());
-    dataplane.apply(&operations).context("write the maps")?;
-    bpf_log::follow(dataplane);
-    let reports = dataplane.reports()?;
-    let attached = dataplane.attach()?;
-    let local = Local::start(config, dataplane);
-    dataplane.forget_predecessor()?;
-    let generation = record.generation + 1;
-    let build = Some(dataplane::build(options.log_level));
-    lock.amend_record(|record| {
-        (record.classic, record.build, record.generation) = (attached.classic, build, generation);
-    })?;
-    let since = Instant::now();
-
-    let present = record.vips.into_iter().filter(|vip| !is_new && vip_addresses.contains(vip)).collect();
-    let vips = added.vips.insert(Vips::new(netlink, link.index, present));
+    if let Some(held) = &held {
+        // What the kernel has forgotten, it may find again in a moment.
+        surroundings.remember(cast::next_hops_of(held, &cast.config, &ids));
+    }
+    surroundings.serve(addresses_of(&cast.config), vips).await?;
     let leases = dataplane.leases()?;
     // Of the others it is not this node's turn yet.
     let others: Vec<IpAddr> = (vip_addresses.iter().copied())
@@ -147,6 +129,40 @@ pub(super) async fn start<'a>(
         }
         None => Claim::Alone(Box::new(Herald::new(Announcer::open(&link.name)?))),
     };
+    let resetter = Arc::new(Resetter::open(&link.name)?);
+    let server = Server::listen(&lock.fresh_socket()?)?;
+    let mut backends = match early {
+        Some(backends) => backends,
+        None => Backends::start(&cast, lock)?,
+    };
+    backends.assume(&health);
+    let conditions = backends.conditions(Instant::now());
+    let desired = model::desired(&cast.config, &ids, &surroundings.survey().facts(), &conditions, &mut rings)?;
+    let operations = plan(&desired, held.as_ref());
+    dataplane.apply(&operations).context("write the maps")?;
+    bpf_log::follow(dataplane);
+    let reports = dataplane.reports()?;
+    // Between two builds the programs are of neither.
+    lock.amend_record(|record| record.build = None)?;
+    let attached = dataplane.attach()?;
+    lock.amend_record(|record| record.classic = attached.classic)?;
+    let local = Local::start(config, dataplane);
+    dataplane.forget_predecessor()?;
+    let generation = record.generation + 1;
+    let build = Some(dataplane::build(options.log_level));
+    lock.amend_record(|record| (record.build, record.generation) = (build, generation))?;
+    let since = Instant::now();
+
+    if !is_new {
+        let (stay, strays): (Vec<IpAddr>, Vec<IpAddr>) =
+            record.vips.iter().partition(|vip| vip_addresses.contains(*vip));
+        leftovers::remove_vips(interface, &strays, None).await?;
+        // Those of another VLAN.
+        leftovers::remove_vips(interface, &stay, Some(link.index)).await?;
+        surroundings.serve(addresses_of(&cast.config), vip_addresses.clone()).await?;
+    }
+    let present = record.vips.into_iter().filter(|vip| !is_new && vip_addresses.contains(vip)).collect();
+    let vips = added.vips.insert(Vips::new(netlink, link.index, present));
     let mut agent = Agent {
         options,
         attached,
@@ -168,15 +184,17 @@ pub(super) async fn start<'a>(
         backends,
         reports,
         search: Search::new(&link.name),
-        resetter: Arc::new(Resetter::open(&link.name)?),
+        resetter,
         watch,
-        server: Server::listen(&lock.fresh_socket()?)?,
+        server,
     };
     if operations.iter().any(Operation::ends_flows) && !is_new {
-        agent.end_orphans()?;
+        agent.end_orphans(&held.map(|held| held.backends).unwrap_or_default())?;
     }
     agent.look_soon();
-    agent.first_checks().await?;
+    if is_new {
+        agent.first_checks().await?;
+    }
     match &mut agent.claim {
         Claim::Alone(herald) => {
             agent.vips.hold(vip_addresses, lock).await?;
@@ -228,7 +246,7 @@ fn succeed(config: &Config, dataplane: &mut Dataplane) -> Result<Succession> {
         );
     }
     let cast = Cast::new(config.clone(), &cast::services_of(&held, config));
-    let ids = Ids::assign(&cast.config, &held, &dataplane.counters()?.busy())?;
+    let ids = Ids::assign(&cast.config, &held, &dataplane.busy()?)?;
     let health = cast::health_of(&held, &cast.config, &ids);
     Ok(Succession { cast, ids, held: Some(held), health })
 }

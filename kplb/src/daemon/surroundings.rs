@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use kplb_common::net::Mac;
 use tracing::{debug, info, warn};
 
 use super::preflight;
@@ -107,6 +108,18 @@ impl Surroundings {
         self.snapshot.routes.retain(|backend, _| backends.contains(backend));
         (self.backends, self.vips) = (backends, vips);
         self.refresh(Changes::everything()).await
+    }
+
+    /// Takes note of where backends' next hops were for an earlier agent.
+    pub(super) fn remember(&mut self, macs: BTreeMap<IpAddr, Mac>) {
+        for (backend, mac) in macs {
+            if let Some(Reach::Via { next_hop, mac: None }) = self.survey.reach.get(&backend) {
+                self.known.note(*next_hop, mac);
+            }
+        }
+        if let Some(survey) = self.snapshot.survey(&self.vips, &self.known) {
+            self.survey = survey;
+        }
     }
 
     /// The backends and VIPs that it follows.

@@ -147,8 +147,22 @@ pub(super) fn attach_xdp(
         );
         detach_pinned(&pins::xdp_link(before))?;
     }
-    let (link, mode, reason) = attach_new_xdp(program, site, choice)?;
+    let (link, mode, reason) = match (attach_new_xdp(program, site, choice), current) {
+        (Err(error), Some(current)) if site.before.is_some() => {
+            // What forwarded before goes on, by this program.
+            let mode = if current == XdpMode::Native { AyaMode::Driver } else { AyaMode::Skb };
+            let link = program.attach_to_if_index(site.index, mode)?;
+            pin_new_xdp(program, link, site)?;
+            return Err(error);
+        }
+        (attached, _) => attached?,
+    };
     let id = program.info().context("read the XDP program's id")?.id();
+    pin_new_xdp(program, link, site)?;
+    Ok(Attached { mode, reason, program: id, classic: None })
+}
+
+fn pin_new_xdp(program: &mut Xdp, link: XdpLinkId, site: &Site<'_>) -> anyhow::Result<()> {
     let link = program.take_link(link)?;
     let link = match FdLink::try_from(link) {
         Ok(link) => link,
@@ -158,8 +172,8 @@ pub(super) fn attach_xdp(
         }
         Err(error) => return Err(error).context("get the XDP link"),
     };
-    link.pin(&path).with_context(|| format!("pin the XDP link at {}", path.display()))?;
-    Ok(Attached { mode, reason, program: id, classic: None })
+    let path = pins::xdp_link(site.directory);
+    link.pin(&path).map(drop).with_context(|| format!("pin the XDP link at {}", path.display()))
 }
 
 fn attach_new_xdp(
@@ -257,7 +271,7 @@ pub(super) fn attach_tc(ebpf: &mut Ebpf, site: &Site<'_>, classic: Option<Classi
     Ok(TcLink::Pinned)
 }
 
-/// Detaches a pinned link at once, whoever else still holds it.
+/// Detaches a pinned link, if nobody else holds it.
 pub(super) fn detach_pinned(path: &Path) -> anyhow::Result<()> {
     if path.exists() {
         let link = PinnedLink::from_pin(path).with_context(|| format!("open the pinned link {}", path.display()))?;

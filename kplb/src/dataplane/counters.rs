@@ -1,6 +1,6 @@
 //! Reading what the data path counted.
 
-use std::{borrow::Borrow, collections::BTreeSet};
+use std::borrow::Borrow;
 
 use anyhow::Context as _;
 use aya::{
@@ -34,15 +34,18 @@ pub(super) fn read(ebpf: &Ebpf, n_backends: usize, sweep: Sweep) -> anyhow::Resu
     let ids = || (0_u16..).take(n_backends);
     let stats: PerCpuArray<_, BackendStats> = open(ebpf, map::BACKEND_STATS)?;
     let backends = ids().map(|id| traffic(&stats, id)).collect::<anyhow::Result<_>>()?;
+    Ok(Counters { verdicts, backends, flows: flows(ebpf, n_backends, sweep)? })
+}
+
+/// Live flows by backend id, as a sweep has counted them.
+pub(super) fn flows(ebpf: &Ebpf, n_backends: usize, sweep: Sweep) -> anyhow::Result<Vec<FlowCount>> {
     let counts: Array<_, FlowCount> = open(ebpf, map::FLOW_COUNTS)?;
-    let flows = ids()
-        .map(|id| {
-            let count = counts.get(&id.into(), 0).with_context(|| format!("read {}", map::FLOW_COUNTS))?;
-            // That of another sweep: this one has seen no flow of the backend.
-            Ok(if count.round == sweep.round { count } else { FlowCount::default() })
-        })
-        .collect::<anyhow::Result<_>>()?;
-    Ok(Counters { verdicts, backends, flows })
+    let read = |id: u16| {
+        let count = counts.get(&id.into(), 0).with_context(|| format!("read {}", map::FLOW_COUNTS))?;
+        // That of another sweep: this one has seen no flow of the backend.
+        Ok(if count.round == sweep.round { count } else { FlowCount::default() })
+    };
+    (0_u16..).take(n_backends).map(read).collect()
 }
 
 /// Packets by verdict, in the order of [`Verdict::all`].
@@ -73,12 +76,4 @@ pub(super) fn clear(ebpf: &mut Ebpf, backend: u16) -> anyhow::Result<()> {
     let n_cpus = nr_cpus().map_err(|(path, error)| anyhow::Error::new(error).context(format!("read {path}")))?;
     let zero = PerCpuValues::try_from(vec![BackendStats::default(); n_cpus])?;
     stats.set(backend.into(), zero, 0).with_context(|| format!("write {name}"))
-}
-
-impl Counters {
-    /// The backends that there are flows of.
-    pub fn busy(&self) -> BTreeSet<u16> {
-        let is_busy = |flows: &FlowCount| flows.established + flows.half_open + flows.closing > 0;
-        (0_u16..).zip(&self.flows).filter(|(_, flows)| is_busy(flows)).map(|(id, _)| id).collect()
-    }
 }

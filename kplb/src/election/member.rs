@@ -127,12 +127,10 @@ impl Member {
             return;
         }
         let advert = Advert { interval, ..Advert::new(settings, settings.priority) };
-        let mut is_heard = false;
         // Twice: nobody says it again.
-        for _ in 0..2 {
-            is_heard |= self.send_to_all(&advert, means);
-        }
-        if is_heard {
+        let n_sent = self.send_to_all(&advert, means).max(self.send_to_all(&advert, means));
+        // Who has not been told takes over as always.
+        if n_sent == self.wire.destinations().len() {
             self.set_lease(Some(timers::patience(interval)), means);
         }
     }
@@ -274,7 +272,7 @@ impl Member {
 
     fn send(&mut self, priority: u8, means: &mut Means<'_>) {
         let advert = Advert::new(self.router.settings(), priority);
-        let is_heard = self.send_to_all(&advert, means);
+        let is_heard = self.send_to_all(&advert, means) > 0 || self.wire.destinations().is_empty();
         if priority == PRIORITY_RELEASE {
             return;
         }
@@ -291,10 +289,10 @@ impl Member {
         }
     }
 
-    /// Whether somebody can have heard it: one of those that are to, or there is nobody who is to.
-    fn send_to_all(&mut self, advert: &Advert, means: &Means<'_>) -> bool {
+    /// To how many it could be sent.
+    fn send_to_all(&mut self, advert: &Advert, means: &Means<'_>) -> usize {
         let settings = self.router.settings();
-        let mut n_sent = 0;
+        let mut n_sent: usize = 0;
         for destination in self.wire.destinations() {
             let message = advert.encode(settings.address, *destination, settings.coverage);
             match self.wire.send(&message, *destination) {
@@ -307,8 +305,8 @@ impl Member {
                 }
             }
         }
-        self.n_sent += n_sent;
-        n_sent > 0 || self.wire.destinations().is_empty()
+        self.n_sent += n_sent as u64;
+        n_sent
     }
 
     /// From now for so long, or not at all any more. Returns whether it is so.

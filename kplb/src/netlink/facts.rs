@@ -85,6 +85,11 @@ pub enum Standing {
 pub struct KnownNeighbours(HashMap<IpAddr, Mac>);
 
 impl KnownNeighbours {
+    /// Takes note of where a next hop was.
+    pub fn note(&mut self, next_hop: IpAddr, mac: Mac) {
+        self.0.entry(next_hop).or_insert(mac);
+    }
+
     /// Takes note of the next hops that the survey knows. They are never forgotten: there are only so many ways to so
     /// many backends, and a route that is gone for a moment is no reason.
     pub fn learn(&mut self, survey: &Survey) {

@@ -1,33 +1,28 @@
 //! Loading the object, attaching its programs, and what the agent asks of them.
 
+mod sweep;
 mod write;
 
-use std::{
-    net::IpAddr,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use aya::{
-    Ebpf, EbpfLoader, TestRun as _, TestRunOptions,
+    Ebpf, EbpfLoader,
     maps::{Array, Map},
     programs::{ProgramInfo, SchedClassifier, Xdp},
 };
 use aya_log::EbpfLogger;
 use kplb_common::{
     abi::{self, map},
-    client::{Client, Whereabouts},
     local::Diversion,
-    net::Mac,
-    sweep::{Orphan, Sweep, SweepMode},
+    sweep::Sweep,
 };
 use tracing::Level;
 
 use super::{
     attach::{self, Attached, ClassicFilter, ModeChoice, Site, TcLink, XdpMode},
-    counters::{self, Counters},
     held,
-    leases::{Leases, monotonic_now_ns},
+    leases::Leases,
     local,
     object::{self, OBJECT},
     pins,
@@ -179,6 +174,9 @@ impl Dataplane {
         }
         let held = held::read(&self.ebpf).context("read the maps of an earlier agent")?;
         self.n_backends = held.backends.keys().last().map_or(0, |id| usize::from(*id) + 1);
+        // Counts of its rounds must not be taken for those of the next one.
+        let sweep: Array<_, Sweep> = self.open(map::SWEEP)?;
+        self.sweep = sweep.get(&0, 0).with_context(|| format!("read {}", map::SWEEP))?;
         Ok(Some(held))
     }
 
@@ -229,8 +227,8 @@ impl Dataplane {
                 }
                 Ok(attached)
             }
-            Err(error) if goes_on(self.predecessor.as_ref()) => {
-                // Programs of either build serve with these maps.
+            Err(error) if self.predecessor.is_some() => {
+                // Whatever is attached stays: forwarding must survive a mistake.
                 self.state = State::Attached(tc);
                 Err(error)
             }
@@ -309,71 +307,12 @@ impl Dataplane {
         }
     }
 
-    /// What the data path has counted.
-    ///
-    /// # Errors
-    /// If a map cannot be read.
-    pub fn counters(&mut self) -> anyhow::Result<Counters> {
-        self.sweep(SweepMode::Count)?;
-        counters::read(&self.ebpf, self.n_backends, self.sweep)
-    }
-
-    /// Ends the established TCP flows that the mode names, and returns them, for both of their ends to be told. Packets of
-    /// backends that are not serving have been answered with a reset all along.
-    ///
-    /// # Errors
-    /// If the program cannot be run.
-    pub fn end_flows(&mut self, mode: SweepMode) -> anyhow::Result<Vec<Orphan>> {
-        let mut orphans = Vec::new();
-        loop {
-            self.sweep(mode)?;
-            let found = self.orphans.drain();
-            // Without progress another sweep would be cut short as well.
-            let goes_on = self.sweep.is_cut_short != 0 && !found.is_empty();
-            orphans.extend(found);
-            if !goes_on {
-                return Ok(orphans);
-            }
-        }
-    }
-
-    /// Goes through the flow tables.
-    fn sweep(&mut self, mode: SweepMode) -> anyhow::Result<()> {
-        // Any frame will do: the program does not look at it.
-        const FRAME: [u8; 64] = [0; 64];
-        let round = self.sweep.round.wrapping_add(1);
-        self.sweep = Sweep { round, mode: mode as u8, ..Sweep::default() };
-        let request = self.sweep;
-        self.set_element(map::SWEEP, 0, &request)?;
-        let options = TestRunOptions { data_in: Some(&FRAME), ..TestRunOptions::new() };
-        self.sweeper()?.test_run(options).context("sweep the flow tables")?;
-        let sweep: Array<_, Sweep> = self.open(map::SWEEP)?;
-        self.sweep = sweep.get(&0, 0).with_context(|| format!("read {}", map::SWEEP))?;
-        Ok(())
-    }
-
     /// What the data path reports of backends. Once.
     ///
     /// # Errors
     /// If it was taken before, or cannot be watched. Must be called on a tokio runtime.
     pub fn reports(&mut self) -> anyhow::Result<Reports> {
         Reports::new(records::take(&mut self.ebpf, map::REPORTS)?)
-    }
-
-    /// Leads the established flows of these clients to where they were found just now, but for those on which they say
-    /// something of their own.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn lead_clients(&mut self, clients: &[IpAddr], mac: Mac) -> anyhow::Result<()> {
-        let found = Whereabouts { found_ns: monotonic_now_ns(), mac, ..Whereabouts::default() };
-        for clients in clients.chunks(abi::MAX_CLIENTS as usize) {
-            let keys = clients.iter().copied().map(Client::from);
-            keys.clone().try_for_each(|client| self.insert(map::CLIENTS, &client, &found))?;
-            self.sweep(SweepMode::LeadClients)?;
-            keys.into_iter().try_for_each(|client| self.remove::<_, Whereabouts>(map::CLIENTS, &client))?;
-        }
-        Ok(())
     }
 
     /// The leases of the fenced VIPs, for an election to renew.

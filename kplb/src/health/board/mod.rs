@@ -220,11 +220,10 @@ impl Board {
         entry.is_new = false;
     }
 
-    /// Takes a backend for what it was under an earlier configuration.
-    pub fn inherit(&mut self, backend: usize, earlier: &Entry, now: Instant) {
+    /// Takes a backend for what it was under an earlier configuration, but for what is decided by hand from now on.
+    pub fn inherit(&mut self, backend: usize, earlier: &Entry, by_hand: Option<Decision>, now: Instant) {
         let Entry { service, ref monitor, .. } = self.entries[backend];
         let monitor = monitor.continued(&earlier.monitor);
-        let by_hand = earlier.by_hand.filter(|decision| *decision != Decision::Removed);
         let entry = &mut self.entries[backend];
         *entry = Entry { service, monitor, by_hand, ..earlier.clone() };
         entry.state = entry.decide();

@@ -39,7 +39,8 @@ fn what_was_known_holds_under_another_configuration() {
     let mut after = Scene::new("check = { fall = 2 }", 2);
     after.now = before.now;
     for backend in [0, 1] {
-        after.board.inherit(backend, &before.board.entries()[backend], after.now);
+        let earlier = &before.board.entries()[backend];
+        after.board.inherit(backend, earlier, earlier.by_hand(), after.now);
         assert_eq!(after.state(backend), before.state(backend));
         assert_eq!(after.board.entries()[backend].since(), before.board.entries()[backend].since());
     }
@@ -59,9 +60,12 @@ fn who_is_removed_drains_and_who_comes_back_serves() {
     assert_eq!((transition.to, transition.reason.as_str()), (State::Draining, "the configuration has it no more"));
     assert_eq!(scene.condition(0), (0, BackendState::Serving));
 
+    // Others come and go meanwhile: it drains since it was removed.
     let mut again = Scene::new("check = { fall = 3 }", 1);
     again.now += Duration::from_secs(1);
-    again.board.inherit(0, &scene.board.entries()[0], again.now);
+    again.board.inherit(0, &scene.board.entries()[0], Some(Decision::Removed), again.now);
+    assert_eq!((again.state(0), again.board.entries()[0].since()), (State::Draining, scene.now));
+    again.board.inherit(0, &scene.board.entries()[0], None, again.now);
     assert_eq!((again.state(0), again.board.entries()[0].by_hand()), (State::Active, None));
     assert_eq!(again.board.entries()[0].since(), again.now);
 }
