@@ -185,8 +185,12 @@ fn write_service(out: &mut String, service: &ServiceStatus, colour: Colour) -> f
 /// What of a backend does not fit in a table.
 fn write_remarks(out: &mut String, backend: &BackendStatus) -> fmt::Result {
     let BackendStatus { name, state, by_hand, check, .. } = backend;
-    if let Some(decision) = by_hand {
-        writeln!(out, "  ! {name}: {decision}, decided by hand; `kplb backend resume {name}` ends that")?;
+    match by_hand.as_deref() {
+        Some("removed") => writeln!(out, "  ! {name}: removed from the configuration, and gone with its last flow")?,
+        Some(decision) => {
+            writeln!(out, "  ! {name}: {decision}, decided by hand; `kplb backend resume {name}` ends that")?;
+        }
+        None => {}
     }
     match check {
         Some(CheckStatus { code, words, is_good: false, age_seconds, .. }) => {
@@ -372,6 +376,15 @@ service apiserver  198.18.0.100:6443/tcp  persistence client, local clients pref
 ";
         assert_eq!(text(&status(), VerdictFilter::Seen, Colour::Unused), expected);
         assert!(text(&status(), VerdictFilter::All, Colour::Unused).contains("drop-fragment"));
+    }
+
+    /// No command ends that.
+    #[test]
+    fn who_was_removed_was_not_by_hand() {
+        let mut status = status();
+        status.services[0].backends[0].by_hand = Some("removed".into());
+        let text = text(&status, VerdictFilter::Seen, Colour::Unused);
+        assert!(text.contains("  ! cp1: removed from the configuration, and gone with its last flow\n"), "{text}");
     }
 
     #[test]

@@ -197,7 +197,8 @@ pub(super) fn detail(model: &Model, ink: Ink) -> Option<Line<'static>> {
         spans.push(ink.span(tone, format!("  {}{words} {} ago", check.code, period(check.age_seconds))));
     }
     if let Some(decision) = by_hand {
-        spans.push(ink.span(Tone::Doubtful, format!("  {decision}, decided by hand")));
+        let by = if decision == "removed" { " from the configuration" } else { ", decided by hand" };
+        spans.push(ink.span(Tone::Doubtful, format!("  {decision}{by}")));
     }
     Some(Line::from(spans))
 }
