@@ -7,7 +7,6 @@
 mod attach;
 mod batch;
 mod counters;
-mod held;
 mod kernel;
 mod leases;
 mod local;

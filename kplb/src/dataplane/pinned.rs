@@ -1,19 +1,26 @@
 //! The pinned maps of an interface, read by who is not its agent: whether one runs or not.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::ErrorKind,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use anyhow::{Context as _, bail};
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData};
+use anyhow::{Context as _, anyhow, bail};
+use aya::{
+    Pod,
+    maps::{Array, ArrayOfMaps, HashMap, Map, MapData},
+};
 use kplb_common::{
     abi::{LAYOUT_VERSION, map},
     backend::{Backend, BackendState},
     endpoint,
+    fence::Vip,
     flow::{Flow, FlowKey},
+    gate::Gate,
     maglev::Ring,
     net::{Address, Ip4, Ip6},
     node::Node,
@@ -23,7 +30,10 @@ use kplb_common::{
 };
 
 use super::{FlowTableSizes, batch, counters, pins};
-use crate::{config::Protocol, model::Endpoint};
+use crate::{
+    config::Protocol,
+    model::{Desired, Endpoint},
+};
 
 /// The interfaces with pins below the pin root, sorted.
 ///
@@ -74,6 +84,11 @@ impl PinnedMaps {
         }
     }
 
+    /// Those in a directory of pins.
+    pub(super) fn at(pin_directory: &Path) -> Self {
+        Self { directory: pins::maps(pin_directory) }
+    }
+
     /// Path of a map's pin.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
@@ -104,11 +119,50 @@ impl PinnedMaps {
     }
 
     fn services_of<A: Address>(&self, name: &str, services: &mut Vec<(Endpoint, Service)>) -> anyhow::Result<()> {
+        let mut unknown = None;
         batch::for_each(&self.open(name)?, |key: &endpoint::Endpoint<A>, service: &Service| {
             let address = SocketAddr::new(to_ip(&key.address), key.port.to_host());
-            services.extend(protocol(key.protocol).map(|protocol| (Endpoint { address, protocol }, *service)));
+            match protocol(key.protocol) {
+                Some(protocol) => services.push((Endpoint { address, protocol }, *service)),
+                None => unknown = Some(key.protocol),
+            }
+        })
+        .with_context(|| format!("read {name}"))?;
+        unknown.map_or(Ok(()), |number| Err(anyhow!("a service of protocol {number} is in {name}")))
+    }
+
+    /// The VIPs.
+    fn vips(&self) -> anyhow::Result<BTreeMap<IpAddr, Vip>> {
+        let mut vips = BTreeMap::new();
+        self.vips_of::<Ip4>(map::VIPS4, &mut vips)?;
+        self.vips_of::<Ip6>(map::VIPS6, &mut vips)?;
+        Ok(vips)
+    }
+
+    fn vips_of<A: Address + Pod>(&self, name: &str, vips: &mut BTreeMap<IpAddr, Vip>) -> anyhow::Result<()> {
+        batch::for_each(&self.open(name)?, |address: &A, vip: &Vip| {
+            vips.insert(to_ip(address), *vip);
         })
         .with_context(|| format!("read {name}"))
+    }
+
+    fn gate(&self) -> anyhow::Result<Gate> {
+        let array: Array<_, Gate> = Map::Array(self.open(map::GATE)?).try_into().context("open the gate")?;
+        array.get(&0, 0).context("read the gate")
+    }
+
+    /// All that an agent writes, for another one that takes over.
+    pub(super) fn held(&self) -> anyhow::Result<Desired> {
+        let services: BTreeMap<_, _> = self.services()?.into_iter().collect();
+        let ring = |service: &Service| anyhow::Ok((service.id, Arc::new(self.ring(service.id)?)));
+        Ok(Desired {
+            node: self.node()?,
+            gate: Arc::new(self.gate()?),
+            vips: self.vips()?,
+            rings: services.values().map(ring).collect::<Result<_, _>>()?,
+            backends: self.backends()?.into_iter().collect(),
+            services,
+        })
     }
 
     /// The backends by id, without the absent ones.

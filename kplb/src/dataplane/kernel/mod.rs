@@ -5,10 +5,10 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, Map},
+    maps::Array,
     programs::{ProgramInfo, SchedClassifier, Xdp},
 };
 use aya_log::EbpfLogger;
@@ -21,10 +21,10 @@ use tracing::Level;
 
 use super::{
     attach::{self, Attached, ClassicFilter, ModeChoice, Site, TcLink, XdpMode},
-    held,
     leases::Leases,
     local,
     object::{self, OBJECT},
+    pinned::PinnedMaps,
     pins,
     predecessor::{Layout, Predecessor},
     records::{self, Orphans, Reports},
@@ -172,7 +172,7 @@ impl Dataplane {
         if !goes_on(self.predecessor.as_ref()) {
             return Ok(None);
         }
-        let held = held::read(&self.ebpf).context("read the maps of an earlier agent")?;
+        let held = self.pinned().held().context("read the maps of an earlier agent")?;
         self.n_backends = held.backends.keys().last().map_or(0, |id| usize::from(*id) + 1);
         // Counts of its rounds must not be taken for those of the next one.
         let sweep: Array<_, Sweep> = self.open(map::SWEEP)?;
@@ -185,13 +185,11 @@ impl Dataplane {
     /// # Errors
     /// If the kernel does not tell.
     pub fn flow_table_sizes(&self) -> anyhow::Result<FlowTableSizes> {
-        let size = |name: &str| {
-            let map = self.ebpf.map(name).with_context(|| format!("the object has no map {name}"))?;
-            let Map::LruHashMap(data) = map else { bail!("the map {name} is of another type") };
-            let entries = data.info().with_context(|| format!("ask how large {name} is"))?.max_entries();
-            anyhow::Ok(entries / 2)
-        };
-        Ok(FlowTableSizes { max_flows: size(map::FLOWS4)?, max_half_open: size(map::HALF_OPEN4)? })
+        self.pinned().flow_table_sizes()
+    }
+
+    fn pinned(&self) -> PinnedMaps {
+        PinnedMaps::at(&self.pin_directory)
     }
 
     /// Attaches the programs: XDP to the ingress of the interface, TC to its egress; in the place of a predecessor's, if
