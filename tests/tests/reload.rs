@@ -137,6 +137,26 @@ fn a_client_on_the_node_keeps_its_backend() -> Result<()> {
     reader.agent.stop()
 }
 
+/// Clients on the node are led again after they were not, also by programs that an earlier agent had attached.
+#[test]
+fn clients_on_the_node_are_led_again() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 2, clients: 0 })?;
+    let _apiservers = cluster::start_apiservers(&lab)?;
+    let node = lab.node(1);
+    let on = cluster::configuration([lab.node(2)], Persistence::Client);
+    let off = on.replace("persistence = ", "local_clients = \"off\"\npersistence = ");
+    Reader::start(node, &on)?.agent.leave()?;
+    let reader = Reader::start(node, &off)?;
+    ensure!(reader.agent.status()?[0]["services"][0]["local_clients"] == "off", "they are led");
+    reader.follow(&on)?;
+    ensure!(reader.agent.status()?[0]["services"][0]["local_clients"] == "prefer-local", "they are not led");
+    let mut command = Command::new(workspace_program("local-client")?);
+    command.args(["tcp", &cluster::https()[0].to_string()]);
+    let client = Process::spawn(node.namespace(), "local-client", command)?;
+    client.wait_for_line("node node2", SOON)?;
+    reader.agent.stop()
+}
+
 /// Weights, persistence and the order of services change; flows and counters stay where they are.
 #[test]
 fn what_goes_on_is_not_touched() -> Result<()> {

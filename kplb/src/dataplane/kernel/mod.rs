@@ -273,7 +273,8 @@ impl Dataplane {
     ///
     /// # Errors
     /// If they cannot be detached.
-    pub fn detach_from_sockets(&self) -> anyhow::Result<()> {
+    pub fn detach_from_sockets(&mut self) -> anyhow::Result<()> {
+        self.keeps_sockets = false;
         local::detach(&self.pin_directory)
     }
 
