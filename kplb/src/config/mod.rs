@@ -271,6 +271,11 @@ impl Config {
         self.services.iter().map(|service| service.vip.ip()).collect()
     }
 
+    /// Whether clients on this node are led to backends of any service.
+    pub fn leads_local_clients(&self) -> bool {
+        self.services.iter().any(|service| service.local_clients != LocalClients::Off)
+    }
+
     /// Those of the VIPs that nodes elect a master for, so that this one answers for them only while it is sure to be it.
     pub fn fenced_vips(&self) -> BTreeSet<IpAddr> {
         if self.vrrp.is_some() { self.vips() } else { BTreeSet::new() }

@@ -295,15 +295,12 @@ impl<'a> Backends<'a> {
 
 /// By place.
 fn names(config: &Config) -> Vec<Name> {
-    let of_service = |service: &ServiceConfig| {
-        let (name, endpoint) = (service.name.clone(), Endpoint::of(service));
-        let backends = service.backends.clone().into_iter();
-        backends.map(move |BackendConfig { name: backend, address, .. }| Name {
-            service: name.clone(),
-            backend,
-            endpoint,
-            address,
-        })
+    let backends = config.services.iter().flat_map(|service| service.backends.iter().map(move |b| (service, b)));
+    let name = |(service, backend): (&ServiceConfig, &BackendConfig)| Name {
+        service: service.name.clone(),
+        backend: backend.name.clone(),
+        endpoint: Endpoint::of(service),
+        address: backend.address,
     };
-    config.services.iter().flat_map(of_service).collect()
+    backends.map(name).collect()
 }

@@ -44,19 +44,14 @@ impl Cast {
 
     /// The same without the leaving ones that are finished, by place.
     pub(super) fn without(&self, is_finished: impl Fn(usize) -> bool) -> Self {
-        let mut places = 0..;
-        let mut stays = || places.next().is_some_and(|place| !(self.is_leaving[place] && is_finished(place)));
+        let stays = |place: usize| !(self.is_leaving[place] && is_finished(place));
+        let mut places = 0..self.is_leaving.len();
         let mut config = self.config.clone();
-        let mut is_leaving = Vec::new();
-        let mut all = self.is_leaving.iter();
         for service in &mut config.services {
-            service.backends.retain(|_| {
-                let (stays, leaving) = (stays(), all.next().copied().unwrap_or_default());
-                is_leaving.extend(stays.then_some(leaving));
-                stays
-            });
+            service.backends.retain(|_| places.next().is_some_and(stays));
         }
-        Self { config, is_leaving }
+        let is_leaving = (0..self.is_leaving.len()).filter(|place| stays(*place)).map(|place| self.is_leaving[place]);
+        Self { config, is_leaving: is_leaving.collect() }
     }
 
     /// The places of those that are leaving.
@@ -103,24 +98,18 @@ pub(super) fn next_hops_of(held: &Desired, config: &Config, ids: &Ids) -> BTreeM
 
 /// What an earlier agent took each backend for, by place; nothing of one that the maps do not have.
 pub(super) fn health_of(held: &Desired, config: &Config, ids: &Ids) -> Vec<Option<Health>> {
-    let mut places = 0..;
-    let mut all = Vec::new();
-    for (service, backends) in config.services.iter().enumerate() {
-        let ring = held.rings.get(&ids.service(service));
-        // In this order: the other way round would take a place for the backend that ends the list.
-        for (backend, place) in backends.backends.iter().zip(places.by_ref()) {
-            let id = ids.backend(place);
-            all.push(held.backends.get(&id).map(|present| {
-                let has_share = ring.is_some_and(|ring| ring.contains(&id));
-                match BackendState::from_u8(present.state) {
-                    BackendState::Serving if has_share || backend.weight == 0 => Health::Active,
-                    BackendState::Serving => Health::Draining,
-                    BackendState::Down | BackendState::Absent => Health::Down,
-                }
-            }));
-        }
-    }
-    all
+    let backends = config.services.iter().flat_map(|service| &service.backends);
+    let health = |(place, backend): (usize, &BackendConfig)| {
+        let id = ids.backend(place);
+        let present = held.backends.get(&id)?;
+        let has_share = held.rings.get(&present.service).is_some_and(|ring| ring.contains(&id));
+        Some(match BackendState::from_u8(present.state) {
+            BackendState::Serving if has_share || backend.weight == 0 => Health::Active,
+            BackendState::Serving => Health::Draining,
+            BackendState::Down | BackendState::Absent => Health::Down,
+        })
+    };
+    backends.enumerate().map(health).collect()
 }
 
 #[cfg(test)]

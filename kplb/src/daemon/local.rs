@@ -5,7 +5,6 @@
 use std::{collections::BTreeSet, thread, time::Instant};
 
 use anyhow::{Context as _, Result};
-use kplb_common::service::LocalClients;
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -30,7 +29,7 @@ pub(super) enum Local {
 impl Local {
     /// Attaches what there is to attach.
     pub(super) fn start(config: &Config, dataplane: &mut Dataplane) -> Self {
-        if config.services.iter().all(|service| service.local_clients == LocalClients::Off) {
+        if !config.leads_local_clients() {
             // An earlier configuration may have had it otherwise.
             if let Err(error) = dataplane.detach_from_sockets() {
                 warn!("clients on this node are still led to backends: {error:#}");

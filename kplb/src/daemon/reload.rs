@@ -14,7 +14,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use kplb_common::service::LocalClients;
 use tracing::{error, info};
 
 use super::{
@@ -89,7 +88,7 @@ impl Agent<'_> {
         results.push(self.move_vips(before, campaign).await);
         results.push(self.surroundings.serve(addresses_of(&self.cast.config), self.cast.config.vips()).await);
         results.push(self.update());
-        if is_local_off(before) && !is_local_off(&self.cast.config) {
+        if !before.leads_local_clients() && self.cast.config.leads_local_clients() {
             self.local = Local::start(&self.cast.config, self.dataplane);
         }
         results
@@ -165,10 +164,6 @@ impl Agent<'_> {
         (self.cast, self.ids) = (rest, ids);
         self.update()
     }
-}
-
-fn is_local_off(config: &Config) -> bool {
-    config.services.iter().all(|service| service.local_clients == LocalClients::Off)
 }
 
 /// What differs that a running agent cannot change, if anything.

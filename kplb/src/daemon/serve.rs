@@ -285,26 +285,28 @@ impl Agent<'_> {
         let conditions = self.backends.conditions(Instant::now());
         let facts = self.surroundings.survey().facts();
         let desired = model::desired(&self.cast.config, &self.ids, &facts, &conditions, &mut self.rings)?;
-        let (mut has_orphans, before) = (false, self.applied.backends.clone());
+        let (mut has_orphans, mut gone) = (false, BTreeMap::new());
         for step in plan(&desired, Some(&self.applied)).chunk_by(Operation::goes_with) {
             self.dataplane.apply(step).context("write the maps")?;
             for operation in step {
                 has_orphans |= operation.ends_flows();
+                if let Operation::RemoveBackend { id } = operation {
+                    gone.extend(self.applied.backends.get(id).map(|backend| (*id, *backend)));
+                }
                 operation.apply(&mut self.applied);
             }
         }
         // Now it is true.
         self.backends.log_transitions();
         if has_orphans {
-            self.end_orphans(&before)?;
+            self.end_orphans(&gone)?;
         }
         Ok(())
     }
 
-    /// Ends the flows, and the sockets on this node, of backends that serve no longer. `before`: those that there were, some
-    /// of which may be gone.
-    pub(super) fn end_orphans(&mut self, before: &BTreeMap<u16, Backend>) -> Result<()> {
-        self.end_flows(SweepMode::EndOrphans, "of backends that serve no longer", before)?;
+    /// Ends the flows, and the sockets on this node, of backends that serve no longer, or that are `gone`.
+    pub(super) fn end_orphans(&mut self, gone: &BTreeMap<u16, Backend>) -> Result<()> {
+        self.end_flows(SweepMode::EndOrphans, "of backends that serve no longer", gone)?;
         self.local.end_orphans(self.dataplane, &self.applied)
     }
 
@@ -313,14 +315,14 @@ impl Agent<'_> {
         &mut self,
         mode: SweepMode,
         which: &'static str,
-        before: &BTreeMap<u16, Backend>,
+        gone: &BTreeMap<u16, Backend>,
     ) -> Result<Option<JoinHandle<()>>> {
         let start = Instant::now();
         let orphans = self.dataplane.end_flows(mode)?;
         if orphans.is_empty() {
             return Ok(None);
         }
-        let backends = before.iter().chain(&self.applied.backends);
+        let backends = gone.iter().chain(&self.applied.backends);
         let route = Route {
             node: self.applied.node.mac,
             backends: (backends.filter(|(_, backend)| backend.mac != Mac::UNRESOLVED))
