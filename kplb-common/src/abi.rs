@@ -4,13 +4,19 @@
 //! which is part of the pin path: an agent never opens maps of another layout.
 
 /// Version of the layout of all maps; part of the pin path.
-pub const LAYOUT_VERSION: u32 = 12;
+pub const LAYOUT_VERSION: u32 = 13;
 
 /// Name of the XDP program on the interface's ingress.
 ///
 /// # Minimum kernel version
 /// 5.18, for `xdp.frags`.
 pub const XDP_PROGRAM: &str = "kplb_xdp";
+/// Name of the TC program on the interface's ingress, which is there in place of the XDP program where the driver has no
+/// native XDP.
+///
+/// # Minimum kernel version
+/// 5.17, for `bpf_loop`.
+pub const TC_INGRESS_PROGRAM: &str = "kplb_tc_ingress";
 /// Name of the TC program on the interface's egress, which reverses replies of a local backend, and fences what this node
 /// says of VIPs.
 pub const TC_PROGRAM: &str = "kplb_tc";

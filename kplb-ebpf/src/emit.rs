@@ -3,13 +3,19 @@
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action};
 use kplb_common::verdict::{ForwardReason, Verdict};
 
-use crate::maps;
+use crate::{maps, packet::SkbPacket};
 
 /// What to do with the packet.
 enum Action {
     Pass = 1,
     Transmit,
     Drop,
+}
+
+impl Action {
+    const PASS: u32 = Self::Pass as u32;
+    const TRANSMIT: u32 = Self::Transmit as u32;
+    const DROP: u32 = Self::Drop as u32;
 }
 
 /// A verdict with its action in one register, so that functions that are not inlined can return it: BPF functions return
@@ -92,22 +98,30 @@ impl From<Verdict> for Outcome {
 #[inline(always)]
 pub fn xdp(outcome: Outcome) -> u32 {
     maps::count_verdict(outcome.index());
-    const PASS: u32 = Action::Pass as u32;
-    const TRANSMIT: u32 = Action::Transmit as u32;
     match outcome.action() {
-        PASS => xdp_action::XDP_PASS,
-        TRANSMIT => xdp_action::XDP_TX,
+        Action::PASS => xdp_action::XDP_PASS,
+        Action::TRANSMIT => xdp_action::XDP_TX,
         _ => xdp_action::XDP_DROP,
     }
 }
 
-/// Counts the verdict and returns its TC action. What is not dropped is seen by other TC programs, too.
+/// Counts the verdict and returns its TC action at ingress. What is passed is seen by other TC programs, too.
 #[inline(always)]
-pub fn tc(outcome: Outcome) -> i32 {
+pub fn tc_ingress(packet: &SkbPacket, outcome: Outcome) -> i32 {
     maps::count_verdict(outcome.index());
-    const DROP: u32 = Action::Drop as u32;
     match outcome.action() {
-        DROP => TC_ACT_SHOT,
+        Action::PASS => TC_ACT_UNSPEC,
+        Action::TRANSMIT => packet.send_back(),
+        _ => TC_ACT_SHOT,
+    }
+}
+
+/// Counts the verdict and returns its TC action at egress. What is not dropped is seen by other TC programs, too.
+#[inline(always)]
+pub fn tc_egress(outcome: Outcome) -> i32 {
+    maps::count_verdict(outcome.index());
+    match outcome.action() {
+        Action::DROP => TC_ACT_SHOT,
         _ => TC_ACT_UNSPEC,
     }
 }

@@ -24,6 +24,14 @@ use crate::{
 /// Hops that a packet made here may travel; the default TTL of RFC 1700.
 const OWN_HOPS: u8 = 64;
 
+/// Whether an IP header has a checksum of its own.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub enum HeaderChecksum {
+    /// So the sum of all its words is always the same.
+    Own,
+    None,
+}
+
 /// An IP version.
 pub trait Family {
     type Address: Address;
@@ -34,6 +42,9 @@ pub trait Family {
 
     /// What a packet of the family's ICMP is for the pipeline.
     const ICMP: Refusal;
+
+    /// Whether its header has a checksum.
+    const HEADER_CHECKSUM: HeaderChecksum;
 
     /// Checks that the packet has the plain layout and can be a whole TCP or UDP one, and returns which, and the bytes of
     /// the IP packet with its header. If not, it is left undecided, or is surely not ours.
@@ -113,6 +124,8 @@ impl Family for V4 {
     const L4_OFFSET: usize = size_of::<Ethernet>() + size_of::<Ipv4>();
 
     const ICMP: Refusal = Refusal::ICMP;
+
+    const HEADER_CHECKSUM: HeaderChecksum = HeaderChecksum::Own;
 
     #[inline(always)]
     fn check_plain<P: Packet>(packet: &P, ip: &Ipv4) -> Result<(u8, u16), Outcome> {
@@ -269,6 +282,8 @@ impl Family for V6 {
     const L4_OFFSET: usize = size_of::<Ethernet>() + size_of::<Ipv6>();
 
     const ICMP: Refusal = Refusal::ICMPV6;
+
+    const HEADER_CHECKSUM: HeaderChecksum = HeaderChecksum::None;
 
     #[inline(always)]
     fn check_plain<P: Packet>(packet: &P, ip: &Ipv6) -> Result<(u8, u16), Outcome> {

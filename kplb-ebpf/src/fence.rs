@@ -106,6 +106,7 @@ pub fn discovery_claim<P: Packet>(packet: &P, l3: usize) -> Outcome {
 /// The ARP packet of Ethernet and IPv4 that begins at `l3`, if it is one.
 #[inline(always)]
 fn arp<P: Packet>(packet: &P, l3: usize) -> Option<&Arp> {
+    packet.gather(l3 + size_of::<Arp>());
     let arp = packet.header::<Arp>(l3)?;
     let hardware = arp.hardware.to_wire();
     let is_of_ipv4 = (hardware == ETHERNET || hardware == IEEE_802)
@@ -118,6 +119,7 @@ fn arp<P: Packet>(packet: &P, l3: usize) -> Option<&Arp> {
 /// The solicitation or advertisement in the IPv6 packet that begins at `l3`, if it may be one: its type is not looked at.
 #[inline(always)]
 fn discovery<P: Packet>(packet: &P, l3: usize) -> Option<(&Ipv6, &Discovery)> {
+    packet.gather(l3 + size_of::<Ipv6>() + size_of::<Discovery>());
     let ip = packet.header::<Ipv6>(l3)?;
     let discovery = packet.header::<Discovery>(l3 + size_of::<Ipv6>())?;
     let is_valid = ip.version_class_label.to_host() >> 28 == 6

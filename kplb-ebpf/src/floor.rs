@@ -8,8 +8,8 @@
 use core::ptr;
 
 use aya_ebpf::{
-    bindings::{TC_ACT_UNSPEC, xdp_action},
-    helpers::generated::bpf_skb_vlan_push,
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
+    helpers::generated::{bpf_l4_csum_replace, bpf_redirect, bpf_skb_vlan_push},
     macros::{classifier, map, xdp},
     maps::{Array, ProgramArray},
     programs::{TcContext, XdpContext},
@@ -115,6 +115,74 @@ fn floor_tag(ctx: TcContext) -> i32 {
     // SAFETY: the context is the one this program was called with.
     unsafe { bpf_skb_vlan_push(ctx.skb.skb, 0x8100_u16.to_be(), 42) };
     TC_ACT_UNSPEC
+}
+
+/// One way of [`floor_nat`], addresses in memory order.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Way {
+    /// What is to go this way.
+    source: u32,
+    destination: u32,
+    /// What becomes of it.
+    new_source: u32,
+    new_destination: u32,
+    macs: [u16; 6],
+    /// The sum of what that does to a checksum (RFC 1624), in its lower half.
+    delta: u32,
+}
+
+/// To the backend, and back.
+#[map]
+static WAYS: Array<Way> = Array::with_max_entries(2, 0);
+
+/// Sends TCP over IPv4 between one client and one backend on its way, with other addresses: what a balancer at TC must do at
+/// least, without any of what it is for. It knows no flows, so ports stay as they are.
+#[classifier]
+fn floor_nat(ctx: TcContext) -> i32 {
+    nat(&ctx).unwrap_or(TC_ACT_UNSPEC)
+}
+
+#[inline(always)]
+fn nat(ctx: &TcContext) -> Option<i32> {
+    const CHECKSUM: u32 = 34 + 16;
+    const PSEUDO_HEADER: u64 = 1 << 4;
+    let start = ctx.data();
+    if start + 54 > ctx.data_end() {
+        return None;
+    }
+    // SAFETY: within the packet by the check above.
+    let (macs, ethertype, header) = unsafe {
+        (&mut *(start as *mut [u16; 6]), *((start + 12) as *const u16), &mut *((start + 14) as *mut [u16; 10]))
+    };
+    if ethertype != 0x0800_u16.to_be() {
+        return None;
+    }
+    let word = |at: usize| u32::from(header[at]) | u32::from(header[at + 1]) << 16;
+    let (source, destination) = (word(6), word(8));
+    let way = [0, 1]
+        .into_iter()
+        .filter_map(|n| WAYS.get(n))
+        .find(|way| way.source == source && way.destination == destination)?;
+    *macs = way.macs;
+    let (new_source, new_destination) = (way.new_source, way.new_destination);
+    (header[6], header[7]) = (new_source as u16, (new_source >> 16) as u16);
+    (header[8], header[9]) = (new_destination as u16, (new_destination >> 16) as u16);
+    let sum = u32::from(!header[5]) + way.delta;
+    header[5] = !((sum & 0xffff) + (sum >> 16)) as u16;
+    // SAFETY: the context is the one this program was called with.
+    unsafe {
+        bpf_l4_csum_replace(ctx.skb.skb, CHECKSUM, 0, u64::from(way.delta), PSEUDO_HEADER);
+        Some(bpf_redirect((*ctx.skb.skb).ifindex, 0) as i32)
+    }
+}
+
+/// Drops all of IPv4.
+#[classifier]
+fn floor_drop(ctx: TcContext) -> i32 {
+    const IPV4: u32 = 0x0800_u16.to_be() as u32;
+    // SAFETY: the context is the one this program was called with.
+    if unsafe { (*ctx.skb.skb).protocol } == IPV4 { TC_ACT_SHOT } else { TC_ACT_UNSPEC }
 }
 
 #[cfg(not(test))]

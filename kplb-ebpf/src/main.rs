@@ -44,7 +44,7 @@ mod sock;
 mod maps;
 
 use aya_ebpf::{
-    bindings::xdp_action,
+    bindings::{TC_ACT_UNSPEC, xdp_action},
     macros::{cgroup_sock, cgroup_sock_addr, classifier, xdp},
     programs::{SockAddrContext, SockContext, TcContext, XdpContext},
 };
@@ -61,13 +61,27 @@ fn kplb_xdp(ctx: XdpContext) -> u32 {
     trace::around(&XdpPacket::new(ctx), Hook::Ingress, pipeline::ingress, emit::xdp)
 }
 
-/// Egress of the interface: the replies of a backend on this node, which never pass XDP, and what the kernel says of VIPs.
+/// The same, where the driver has no native XDP: packets as the network stack has put them together, which stay so.
+///
+/// # Minimum kernel version
+/// 4.5; attached by TCX from 6.6 on.
+#[classifier]
+fn kplb_tc_ingress(ctx: TcContext) -> i32 {
+    let packet = SkbPacket::new(ctx);
+    trace::around(&packet, Hook::Ingress, pipeline::ingress, |outcome| emit::tc_ingress(&packet, outcome))
+}
+
+/// Egress of the interface: the replies of a backend on this node, which never come in, and what the kernel says of VIPs.
+/// What [`kplb_tc_ingress`] has sent is decided.
 ///
 /// # Minimum kernel version
 /// 4.1; attached by TCX from 6.6 on.
 #[classifier]
 fn kplb_tc(ctx: TcContext) -> i32 {
-    trace::around(&SkbPacket::new(ctx), Hook::Egress, pipeline::egress, emit::tc)
+    if SkbPacket::was_sent_back(&ctx) {
+        return TC_ACT_UNSPEC;
+    }
+    trace::around(&SkbPacket::new(ctx), Hook::Egress, pipeline::egress, emit::tc_egress)
 }
 
 /// Goes through the flow tables when the agent runs it; attached to nothing.

@@ -18,7 +18,7 @@ use crate::{
     layout::{Layout, Part, Plain, Walked},
     lookup::{self, find, now_ns},
     maps, open,
-    packet::{Ethernet, Packet, Ports},
+    packet::{Ethernet, Packet, Ports, Tcp},
     parse::{self, Parsed, Refusal},
     reset, rewrite, track, vlan,
 };
@@ -114,12 +114,14 @@ fn headers_and_gate<'p, F: Family, P: Packet>(
 /// A function of its own: the stack of a program and all it calls is 512 bytes, too few for both families at once.
 #[inline(never)]
 fn fast_ingress_ipv6<P: Packet>(packet: &P, node: &Node) -> Outcome {
+    packet.gather(V6::L4_OFFSET + size_of::<Tcp>());
     fast_ingress::<V6, P>(packet, node)
 }
 
 /// See [`fast_ingress_ipv6`].
 #[inline(never)]
 fn fast_egress_ipv6<P: Packet>(packet: &P, node: &Node) -> Outcome {
+    packet.gather(V6::L4_OFFSET + size_of::<Tcp>());
     fast_egress::<V6, P>(packet, node)
 }
 

@@ -1,7 +1,7 @@
 //! Answering a TCP segment with a reset, in its own frame.
 //!
-//! The answer is shorter than most questions, but the frame keeps its length: what follows the IP packet is Ethernet
-//! padding. Some drivers cannot shorten a frame.
+//! The answer is shorter than most questions. At XDP the frame keeps its length all the same: what follows the IP packet is
+//! Ethernet padding.
 
 use kplb_common::{
     checksum,
@@ -24,8 +24,7 @@ use crate::{
 pub fn carry_out<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address, Walked>, verdict: Verdict) -> Outcome {
     let Verdict::Reset(reason) = verdict else { return verdict.into() };
     if parsed.is_tcp() && parsed.shape.flags & RST == 0 && can_be_answered(parsed) {
-        answer::<F, P>(packet, parsed);
-        return verdict.into();
+        return answer::<F, P>(packet, parsed, reason);
     }
     Verdict::Drop(instead(reason)).into()
 }
@@ -49,9 +48,14 @@ pub fn instead(reason: ResetReason) -> DropReason {
 
 /// Turns the frame into a reset for its sender (RFC 9293, 3.10.7.1).
 #[inline(never)]
-fn answer<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address, Walked>) {
+fn answer<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address, Walked>, reason: ResetReason) -> Outcome {
     let layout = &parsed.layout;
-    let Some(question) = packet.header::<Tcp>(layout.l4::<F>()) else { return };
+    let not_answered = Verdict::Drop(instead(reason)).into();
+    // The answer has neither options nor extension headers, so its TCP may begin earlier. Then whoever is to finish the
+    // checksum of the question writes it into what comes after the answer.
+    let l4 = layout.l3() + size_of::<F::Header>();
+    let is_finished = l4 != layout.l4::<F>() || !packet.awaits_checksum(l4 + core::mem::offset_of!(Tcp, checksum));
+    let Some(question) = packet.header::<Tcp>(layout.l4::<F>()) else { return not_answered };
     let (sequence, acknowledgement, flags) = if parsed.shape.flags & ACK != 0 {
         (question.acknowledgement, Be32::default(), RST)
     } else {
@@ -61,13 +65,10 @@ fn answer<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address, Walked>)
             + u32::from(parsed.shape.flags & FIN != 0);
         (Be32::default(), Be32::from_host(question.sequence.to_host().wrapping_add(length)), RST | ACK)
     };
-    // The answer has neither options nor extension headers, so its TCP may begin earlier.
-    let (Some(ethernet), Some(ip), Some(tcp)) = (
-        packet.header::<Ethernet>(0),
-        packet.header::<F::Header>(layout.l3()),
-        packet.header::<Tcp>(layout.l3() + size_of::<F::Header>()),
-    ) else {
-        return;
+    let (Some(ethernet), Some(ip), Some(tcp)) =
+        (packet.header::<Ethernet>(0), packet.header::<F::Header>(layout.l3()), packet.header::<Tcp>(l4))
+    else {
+        return not_answered;
     };
     core::mem::swap(&mut ethernet.destination, &mut ethernet.source);
     F::answer(ip, size_of::<Tcp>() as u16);
@@ -82,14 +83,21 @@ fn answer<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address, Walked>)
         checksum: 0,
         urgent: Be16::default(),
     };
-    let sum = parsed.key.source.sum()
+    let of_pseudo_header = parsed.key.source.sum()
         + parsed.key.destination.sum()
         + u64::from(Be16::from_host(u16::from(TCP)).to_wire())
-        + u64::from(Be16::from_host(size_of::<Tcp>() as u16).to_wire())
-        + u64::from(tcp.source.to_wire())
+        + u64::from(Be16::from_host(size_of::<Tcp>() as u16).to_wire());
+    let of_header = u64::from(tcp.source.to_wire())
         + u64::from(tcp.destination.to_wire())
         + u64::from(sequence.to_wire())
         + u64::from(acknowledgement.to_wire())
         + u64::from(u16::from_ne_bytes([tcp.data_offset, tcp.flags]));
-    tcp.checksum = !checksum::fold(sum);
+    tcp.checksum =
+        if is_finished { !checksum::fold(of_pseudo_header + of_header) } else { checksum::fold(of_pseudo_header) };
+    // A checksum that is still to be finished cannot be cut off, be it in what comes after the answer.
+    if packet.cut(l4 + size_of::<Tcp>()) || packet.cut(layout.l4::<F>() + size_of::<Tcp>()) {
+        Verdict::Reset(reason).into()
+    } else {
+        not_answered
+    }
 }

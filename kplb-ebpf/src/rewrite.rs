@@ -173,7 +173,7 @@ fn translate<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address, impl 
     } else {
         (core::mem::offset_of!(Udp, checksum), L4Checksum::Udp)
     };
-    packet.update_l4_checksum(l4 + offset, which, flow.deltas());
+    packet.update_l4_checksum::<F>(l4 + offset, which, flow.deltas());
 }
 
 #[inline(always)]

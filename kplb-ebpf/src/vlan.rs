@@ -21,10 +21,10 @@ fn is_tag(ethertype: u16) -> bool {
     ethertype == VLAN || ethertype == SERVICE_VLAN
 }
 
-/// Whether a frame whose first ethertype is no tag's is one of the node's: it has no tag elsewhere, and is to have none.
+/// Whether a frame whose first ethertype is no tag's is one of the node's: all the tags that it is to have are elsewhere.
 #[inline(always)]
 pub fn is_fast<P: Packet>(packet: &P, node: &Node) -> bool {
-    node.vlan.is_none() && packet.tag_apart() == 0
+    node.vlan == Vlan([packet.tag_apart(), 0])
 }
 
 /// In place of what is behind the tags: the frame is of another VLAN than the node's.

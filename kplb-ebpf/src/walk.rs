@@ -42,7 +42,7 @@ pub fn ipv4<P: Packet>(packet: &P, layout: &mut Walked, shape: &mut Shape) -> Re
     if ip.version_ihl >> 4 != 4 || header_length < size_of::<Ipv4>() {
         return Err(Refusal::MALFORMED);
     }
-    let (protocol, ip_length) = (ip.protocol, ip.total_length.to_host());
+    let (protocol, ip_length) = (ip.protocol, packet.claimed_length(ip.total_length.to_host()));
     *shape = Shape { protocol, flags: 0, ip_length };
     let fragment = ip.fragment.to_host();
     layout.id = u32::from(ip.id.to_wire());
@@ -246,7 +246,8 @@ pub fn ipv6<P: Packet>(packet: &P, layout: &mut Walked, shape: &mut Shape) -> Re
     if ip.version_class_label.to_host() >> 28 != 6 {
         return Err(Refusal::MALFORMED);
     }
-    let (next_header, payload_length) = (ip.next_header, usize::from(ip.payload_length.to_host()));
+    let (next_header, payload_length) =
+        (ip.next_header, usize::from(packet.claimed_length(ip.payload_length.to_host())));
     let first = l3 + size_of::<Ipv6>();
     let chain = chain(packet, next_header, first).map_err(|(broken, chain)| match broken {
         Broken::Cut if chain.fragment_at != 0 => Refusal::if_for_vip(DropReason::FragmentTiny),

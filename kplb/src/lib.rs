@@ -19,6 +19,7 @@ pub mod dataplane;
 pub mod announce;
 pub mod bpffs;
 pub mod cgroup;
+pub mod driver;
 pub mod netlink;
 pub mod packet_socket;
 pub mod privileges;

@@ -21,7 +21,10 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{dataplane::ClassicFilter, health::board::Decision};
+use crate::{
+    dataplane::{ClassicFilter, ClassicFilters, ModeChoice, Traces},
+    health::board::Decision,
+};
 
 /// Environment variable that sets the run directory.
 const RUN_DIR_VARIABLE: &str = "KPLB_RUN_DIR";
@@ -262,15 +265,33 @@ pub type Decisions = BTreeMap<String, BTreeMap<String, Decision>>;
 pub struct Record {
     /// The VIPs on the interface.
     pub vips: Vec<IpAddr>,
-    /// The TC program's filter, where the kernel lets it not be pinned.
+    /// The filter of the TC program at egress, where the kernel lets it not be pinned.
     #[serde(default)]
     pub classic: Option<ClassicFilter>,
+    /// The same of the one at ingress.
+    #[serde(default)]
+    pub classic_ingress: Option<ClassicFilter>,
+    /// Which mode was asked for, and why the one was taken that was.
+    #[serde(default)]
+    pub mode: Option<(ModeChoice, String)>,
     /// Of which build the programs are ([`crate::dataplane::build`]).
     #[serde(default)]
     pub build: Option<u64>,
     /// How many configurations the data path has followed.
     #[serde(default)]
     pub generation: u64,
+}
+
+impl Record {
+    /// The filters of the TC programs.
+    pub const fn filters(&self) -> ClassicFilters {
+        ClassicFilters { ingress: self.classic_ingress, egress: self.classic }
+    }
+
+    /// What it says of what is attached.
+    pub fn traces(&self) -> Traces {
+        Traces { build: self.build, classic: self.filters(), mode: self.mode.clone() }
+    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,21 @@
 //! A lab in which every node is an apiserver and the first one balances: what most end-to-end tests start from.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    env,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use anyhow::Result;
+use kplb::dataplane::Mode;
 
 use crate::{
     agent::Agent,
     apiserver::{Apiserver, HTTPS_PORT, UDP_PORT},
     lab::{Host, Lab},
 };
+
+/// Environment variable with the mode in which tests are run.
+const MODE: &str = "KPLB_TEST_MODE";
 
 /// The VIP of both families that tests balance at.
 pub const VIPS: [IpAddr; 2] =
@@ -96,11 +103,35 @@ pub fn start_apiservers(lab: &Lab) -> Result<Vec<Apiserver<'_>>> {
     lab.nodes().iter().map(Apiserver::start).collect()
 }
 
-/// Starts kplb on a node with this configuration, and waits until it serves.
+/// The mode in which tests have kplb run that do not choose one: each end-to-end test is run in every mode.
+pub fn mode() -> Mode {
+    let name = env::var(MODE).unwrap_or_default();
+    Mode::from_name(&name).unwrap_or(Mode::Native)
+}
+
+/// The name under which the program at ingress is pinned in that mode.
+pub fn ingress_pin() -> &'static str {
+    if mode().is_xdp() { "xdp" } else { "tc-ingress" }
+}
+
+/// What `kplb status` calls the program at ingress in that mode.
+pub fn title() -> &'static str {
+    mode().title()
+}
+
+/// Starts kplb on a node with this configuration, in the mode that the test is run in, and waits until it serves.
 ///
 /// # Errors
 /// If it does not start.
-pub fn start_agent<'a>(host: &'a Host, configuration: &str, mode: &str) -> Result<Agent<'a>> {
+pub fn start_agent<'a>(host: &'a Host, configuration: &str) -> Result<Agent<'a>> {
+    start_agent_in(host, configuration, mode().name())
+}
+
+/// The same in a mode of its own.
+///
+/// # Errors
+/// If it does not start.
+pub fn start_agent_in<'a>(host: &'a Host, configuration: &str, mode: &str) -> Result<Agent<'a>> {
     let file = write(configuration)?;
     let path = file.path().to_string_lossy().into_owned();
     Agent::start(host, ["--config", &path, "--mode", mode])

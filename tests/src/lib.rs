@@ -8,6 +8,7 @@ pub mod pty;
 
 pub mod lab;
 pub mod packet_socket;
+pub mod tap;
 
 pub mod frames;
 pub mod testbed;

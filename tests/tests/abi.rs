@@ -7,7 +7,7 @@ use kplb_common::{
     abi::{
         DEFAULT_FLOW_ENTRIES, DEFAULT_HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_CLIENTS, MAX_FRAGMENTED, MAX_LOCAL_PEERS,
         MAX_LOCAL_SOCKETS, MAX_SERVICES, N_LEASES, ORPHANS_BYTES, RELEASE_PROGRAM, REPORTS_BYTES, SOCKET_PROGRAMS,
-        SWEEP_PROGRAM, TC_PROGRAM, TRACES_BYTES, XDP_PROGRAM, map,
+        SWEEP_PROGRAM, TC_INGRESS_PROGRAM, TC_PROGRAM, TRACES_BYTES, XDP_PROGRAM, map,
     },
     backend::Backend,
     client::{Client, Whereabouts},
@@ -26,7 +26,7 @@ use kplb_common::{
     trace::{TraceCounts, TraceRequest},
     verdict::Verdict,
 };
-use kplb_tests::testbed::Testbed;
+use kplb_tests::testbed::{Ingress, Testbed};
 
 /// As long as the kernel shows a name.
 const LONGEST_NAME: usize = 15;
@@ -37,7 +37,7 @@ const VERIFIED_AT_MOST: u32 = 100_000;
 
 const SIZES: FlowTableSizes = FlowTableSizes { max_flows: 3000, max_half_open: 2000 };
 
-fn testbed() -> Result<Testbed> {
+fn testbed(ingress: Ingress) -> Result<Testbed> {
     let text = "[[service]]\nvip = \"198.18.0.100:6443\"\nbackend = [{ address = \"198.18.0.12:6443\" }]\n";
     let facts = NodeFacts {
         mac: Mac::new([2, 0, 0, 0, 0, 1]),
@@ -46,7 +46,7 @@ fn testbed() -> Result<Testbed> {
         local: [].into(),
         macs: [].into(),
     };
-    Testbed::new(text, &facts, SIZES)
+    Testbed::new(ingress, text, &facts, SIZES)
 }
 
 struct Expected {
@@ -106,7 +106,7 @@ const EXPECTED: [Expected; map::ALL.len()] = [
 
 #[test]
 fn maps_are_what_the_agent_takes_them_for() -> Result<()> {
-    let testbed = testbed()?;
+    let testbed = testbed(Ingress::Xdp)?;
     for (Expected { name, kind, key, value, entries }, listed) in EXPECTED.iter().zip(map::ALL) {
         assert_eq!(*name, listed, "this table is in the order of the pins");
         let info = testbed.map_info(name)?;
@@ -122,11 +122,13 @@ fn maps_are_what_the_agent_takes_them_for() -> Result<()> {
 
 #[test]
 fn programs_are_named_and_within_the_verifiers_means() -> Result<()> {
-    let mut testbed = testbed()?;
+    let mut testbed = testbed(Ingress::Xdp)?;
     testbed.load_socket_programs()?;
     let dataplane = testbed.dataplane();
     let (xdp, tc, sweep) = (dataplane.xdp()?.info()?, dataplane.tc()?.info()?, dataplane.sweeper()?.info()?);
-    let mut programs = vec![(XDP_PROGRAM, xdp), (TC_PROGRAM, tc), (SWEEP_PROGRAM, sweep)];
+    let tc_ingress = self::testbed(Ingress::Tc)?.dataplane().tc_ingress()?.info()?;
+    let mut programs =
+        vec![(XDP_PROGRAM, xdp), (TC_INGRESS_PROGRAM, tc_ingress), (TC_PROGRAM, tc), (SWEEP_PROGRAM, sweep)];
     for name in SOCKET_PROGRAMS.into_iter().chain([RELEASE_PROGRAM]) {
         programs.push((name, dataplane.socket_program(name)?));
     }

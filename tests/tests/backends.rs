@@ -36,7 +36,7 @@ impl Stage {
     fn attach(&self, settings: &str) -> Result<Agent<'_>> {
         let text = cluster::configuration(self.lab.nodes(), Persistence::Client);
         let text = text.replace("persistence = ", &format!("{settings}\npersistence = "));
-        cluster::start_agent(self.lab.node(1), &text, "native")
+        cluster::start_agent(self.lab.node(1), &text)
     }
 
     fn client(&self) -> &Host {

@@ -66,7 +66,7 @@ fn a_hardened_node_balances_as_any_other() -> Result<()> {
     let (node, host) = (lab.node(1), lab.client(1));
     set_up(node)?;
     let _onlooker = Capture::start(node.namespace(), "eth0", &VIPS)?;
-    let agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Connection), "native")?;
+    let agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Connection))?;
     for vip in cluster::https() {
         let report =
             host.namespace().block_on(async { Ok::<_, anyhow::Error>(Load::new(vip, N_CONNECTIONS).run().await) })?;

@@ -29,7 +29,7 @@ use kplb_tests::{
         generate::{Generator, Profile},
         world,
     },
-    testbed::{Hook, Output, Table, Testbed},
+    testbed::{Hook, Ingress, Output, Table, Testbed},
 };
 use rand::{
     Rng as _,
@@ -115,7 +115,7 @@ fn in_a_vlan_of_a_vlan() -> Result<()> {
 
 #[test]
 fn a_difference_of_one_bit_is_found() -> Result<()> {
-    let mut run = Run::new("", "differences", BALANCED)?;
+    let mut run = Run::new(Ingress::Xdp, "", "differences", BALANCED)?;
     for _ in 0..200 {
         run.packet(|_| ())?;
     }
@@ -136,7 +136,11 @@ fn compare(name: &str, profile: Profile) -> Result<()> {
 
 /// As [`compare`], on an interface of a VLAN.
 fn compare_in(vlan: &str, name: &str, profile: Profile) -> Result<()> {
-    let mut run = Run::new(vlan, name, profile)?;
+    Ingress::each(|ingress| compare_at(ingress, vlan, name, profile))
+}
+
+fn compare_at(ingress: Ingress, vlan: &str, name: &str, profile: Profile) -> Result<()> {
+    let mut run = Run::new(ingress, vlan, name, profile)?;
     let started = Instant::now();
     while run.index < PACKETS {
         if run.index.is_multiple_of(CHANGE) {
@@ -180,14 +184,14 @@ struct Run {
 }
 
 impl Run {
-    fn new(vlan: &str, name: &str, profile: Profile) -> Result<Self> {
+    fn new(ingress: Ingress, vlan: &str, name: &str, profile: Profile) -> Result<Self> {
         let seed = match env::var("KPLB_SEED") {
             Ok(text) => text.parse().context("KPLB_SEED is not a number")?,
             Err(_) => rand::random(),
         };
-        eprintln!("{name}: KPLB_SEED={seed}");
+        eprintln!("{name} at {ingress:?}: KPLB_SEED={seed}");
         let sizes = FlowTableSizes { max_flows: 65_536, max_half_open: 65_536 };
-        let testbed = Testbed::with_pins(&world::configuration(vlan), &world::facts(), sizes, |maps| {
+        let testbed = Testbed::with_pins(ingress, &world::configuration(vlan), &world::facts(), sizes, |maps| {
             pin_ample::<Ip4>(&maps.join(map::FRAGMENTS4))?;
             pin_ample::<Ip6>(&maps.join(map::FRAGMENTS6))
         })?;
@@ -207,7 +211,10 @@ impl Run {
     /// Compares what becomes of the next packet; `alter` may falsify what is expected.
     fn packet(&mut self, alter: impl FnOnce(&mut (Verdict, Output))) -> Result<()> {
         let (hook, frame) = self.generator.next(&self.reference);
-        let mut expected = self.reference.judge(self.testbed.desired(), hook, &frame);
+        if !self.testbed.takes(hook, &frame) {
+            return Ok(());
+        }
+        let mut expected = self.reference.judge(self.testbed.desired(), self.testbed.ingress(), hook, &frame);
         self.counts[expected.0.index() as usize] += 1;
         let index = self.index;
         self.index += 1;

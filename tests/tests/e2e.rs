@@ -24,11 +24,12 @@ const MIB: u64 = 1 << 20;
 const NAT_PORT: u16 = 20_000;
 
 /// Every client is served, over every address family and protocol, and stays with its backend.
-fn serves_all(mode: &str) -> Result<()> {
+#[test]
+fn serves_all() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 3, clients: 2 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
-    let agent = cluster::start_agent(lab.node(1), &cluster::configuration(lab.nodes(), Persistence::Client), mode)?;
-    assert_eq!(agent.status()?[0]["mode"], mode);
+    let agent = cluster::start_agent(lab.node(1), &cluster::configuration(lab.nodes(), Persistence::Client))?;
+    assert_eq!(agent.status()?[0]["mode"], cluster::mode().name());
 
     for host in lab.clients() {
         for (vip, udp) in cluster::https().into_iter().zip(cluster::udp()) {
@@ -54,16 +55,6 @@ fn serves_all(mode: &str) -> Result<()> {
     agent.stop()
 }
 
-#[test]
-fn serves_all_native() -> Result<()> {
-    serves_all("native")
-}
-
-#[test]
-fn serves_all_generic() -> Result<()> {
-    serves_all("generic")
-}
-
 /// Clients by the node that serves them, so that tests can choose one whose backend is near or far.
 fn clients_by_node(host: &Host, sources: &Addresses, vip: SocketAddr) -> Result<BTreeMap<String, IpAddr>> {
     let sources = sources.like(vip.ip());
@@ -78,11 +69,12 @@ fn clients_by_node(host: &Host, sources: &Addresses, vip: SocketAddr) -> Result<
 }
 
 /// 100 MiB each way, to a backend on the balancer's own node and to one behind the wire.
-fn large_transfers(mode: &str) -> Result<()> {
+#[test]
+fn large_transfers() -> Result<()> {
     const SIZE: u64 = 100 * MIB;
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
-    let agent = cluster::start_agent(lab.node(1), &cluster::configuration(lab.nodes(), Persistence::Client), mode)?;
+    let agent = cluster::start_agent(lab.node(1), &cluster::configuration(lab.nodes(), Persistence::Client))?;
     let host = lab.client(1);
     let sources = host.add_addresses(24)?;
     let expected = pattern_sha256(SIZE);
@@ -101,22 +93,12 @@ fn large_transfers(mode: &str) -> Result<()> {
     agent.stop()
 }
 
-#[test]
-fn large_transfers_native() -> Result<()> {
-    large_transfers("native")
-}
-
-#[test]
-fn large_transfers_generic() -> Result<()> {
-    large_transfers("generic")
-}
-
 /// Thousands of connections, of which none may fail, from many client addresses, each of which keeps its backend.
-fn thousands_of_connections(mode: &str, persistence: Persistence) -> Result<()> {
+fn thousands_of_connections(persistence: Persistence) -> Result<()> {
     const N: usize = 2000;
     let lab = Lab::new(LabOptions { nodes: 3, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
-    let agent = cluster::start_agent(lab.node(1), &cluster::configuration(lab.nodes(), persistence), mode)?;
+    let agent = cluster::start_agent(lab.node(1), &cluster::configuration(lab.nodes(), persistence))?;
     let host = lab.client(1);
     let addresses = host.add_addresses(50)?;
     for vip in cluster::https() {
@@ -142,13 +124,13 @@ fn thousands_of_connections(mode: &str, persistence: Persistence) -> Result<()> 
 }
 
 #[test]
-fn thousands_of_connections_native_client_persistence() -> Result<()> {
-    thousands_of_connections("native", Persistence::Client)
+fn thousands_of_connections_client_persistence() -> Result<()> {
+    thousands_of_connections(Persistence::Client)
 }
 
 #[test]
-fn thousands_of_connections_generic_connection_persistence() -> Result<()> {
-    thousands_of_connections("generic", Persistence::Connection)
+fn thousands_of_connections_connection_persistence() -> Result<()> {
+    thousands_of_connections(Persistence::Connection)
 }
 
 /// Long-lived traffic to the node itself, on the ports of SSH and of the service, goes on untouched: before, while and
@@ -172,7 +154,7 @@ fn traffic_to_the_node_is_untouched() -> Result<()> {
         for connection in &mut connections {
             assert_eq!(connection.get("/version").await?.node, "node1");
         }
-        let agent = cluster::start_agent(node, &remote_only, "native")?;
+        let agent = cluster::start_agent(node, &remote_only)?;
         for connection in &mut connections {
             assert_eq!(connection.get("/version").await?.node, "node1");
             assert_eq!(connection.download(MIB).await?.sha256, pattern_sha256(MIB));
@@ -196,7 +178,7 @@ fn connections_of_the_node_to_a_backend_are_its_own() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let (node, backend) = (lab.node(1), lab.node(2));
-    let agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Client), "native")?;
+    let agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Client))?;
     for (own, other) in node.addresses().into_iter().zip(backend.addresses()) {
         let answer = node.namespace().block_on(async {
             let mut connection = Connection::open_bound((other, HTTPS_PORT).into(), (own, NAT_PORT).into()).await?;
@@ -213,7 +195,7 @@ fn without_a_backend_clients_are_refused_at_once() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 1, clients: 1 })?;
     let configuration =
         cluster::configuration(lab.nodes(), Persistence::Client).replace("address = \"", "weight = 0\naddress = \"");
-    let agent = cluster::start_agent(lab.node(1), &configuration, "native")?;
+    let agent = cluster::start_agent(lab.node(1), &configuration)?;
     for vip in cluster::https() {
         let answer = lab.client(1).namespace().block_on(async {
             Ok::<_, anyhow::Error>(tokio::time::timeout(SOON, tokio::net::TcpStream::connect(vip)).await)
@@ -230,7 +212,7 @@ fn follows_a_backend_to_another_mac_address() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
     let _apiserver = Apiserver::start(lab.node(2))?;
     let configuration = cluster::configuration([lab.node(2)], Persistence::Client);
-    let agent = cluster::start_agent(lab.node(1), &configuration, "native")?;
+    let agent = cluster::start_agent(lab.node(1), &configuration)?;
     let vip = cluster::https()[0];
     lab.client(1).namespace().block_on(async {
         let mut connection = Connection::open(vip).await?;

@@ -37,7 +37,7 @@ impl Stage {
     }
 
     fn attach(&self, node: usize, settings: &str) -> Result<Agent<'_>> {
-        cluster::start_agent(self.lab.node(node), &self.configuration(settings), "native")
+        cluster::start_agent(self.lab.node(node), &self.configuration(settings))
     }
 
     fn attach_all(&self, settings: &str) -> Result<Vec<Agent<'_>>> {
@@ -297,14 +297,14 @@ fn a_master_without_a_data_path_gives_up_and_one_without_backends_does_not() -> 
     assert_eq!(v4["state"], "master", "no backend is up");
     // The program goes with its link.
     let pins = format!("/sys/fs/bpf/kplb/v{}/eth0", kplb_common::abi::LAYOUT_VERSION);
-    stage.lab.node(1).namespace().run(|| detach_xdp(&pins))?;
+    stage.lab.node(1).namespace().run(|| detach(&pins))?;
     agents[0].process().wait_for_line("master -> initialize: the data path does not run", SOON)?;
     stage.holder_is(2)
 }
 
-/// Takes the XDP program off as `bpftool link detach` would.
-fn detach_xdp(pins: &str) -> Result<()> {
-    let link = aya::programs::links::PinnedLink::from_pin(format!("{pins}/xdp"))?;
+/// Takes the program at ingress off as `bpftool link detach` would.
+fn detach(pins: &str) -> Result<()> {
+    let link = aya::programs::links::PinnedLink::from_pin(format!("{pins}/{}", cluster::ingress_pin()))?;
     drop(link.unpin()?);
     Ok(())
 }
@@ -349,7 +349,7 @@ fn a_vip_with_a_subnet_does_not_stay_on_a_backup() -> Result<()> {
 fn a_strangers_adverts_do_not_count() -> Result<()> {
     let stage = Stage::new()?;
     let text = cluster::elected(&stage.lab.nodes()[..2], "");
-    let mut master = cluster::start_agent(stage.lab.node(1), &text, "native")?;
+    let mut master = cluster::start_agent(stage.lab.node(1), &text)?;
     stage.is_held_by(1)?;
     let third = stage.attach(3, "priority = 200")?;
     let node3 = stage.lab.node(3);
@@ -471,7 +471,7 @@ fn a_lost_address_moves_the_vips_of_its_family_alone() -> Result<()> {
 fn adverts_follow_the_nodes_address() -> Result<()> {
     let stage = Stage::new()?;
     let text = cluster::configuration(stage.lab.nodes(), cluster::Persistence::Client);
-    let mut agent = cluster::start_agent(stage.lab.node(1), &format!("[vrrp]\n{text}"), "native")?;
+    let mut agent = cluster::start_agent(stage.lab.node(1), &format!("[vrrp]\n{text}"))?;
     stage.is_held_by(1)?;
     stage.lab.node(1).namespace().ip("address delete 198.18.0.11/16 dev eth0\naddress add 198.18.0.21/16 dev eth0")?;
     agent.process().wait_for_line("adverts come from 198.18.0.21 now: 198.18.0.11 is no longer", SOON)?;

@@ -127,7 +127,7 @@ fn lists_what_clients_and_backends_see() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let (node, host) = (lab.node(1), lab.client(1));
-    let mut agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Client), "native")?;
+    let mut agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Client))?;
     let added = host.add_addresses(12)?;
     let sources: Vec<IpAddr> = cluster::VIPS.into_iter().flat_map(|vip| added.like(vip)).collect();
     host.namespace().block_on(async {
@@ -241,7 +241,7 @@ fn what_has_expired_is_not_listed() -> Result<()> {
     let (node, host) = (lab.node(1), lab.client(1));
     let configuration = cluster::configuration(lab.nodes(), Persistence::Client);
     let configuration = format!("[flows]\nudp_lifetime = \"2s\"\n{configuration}");
-    let agent = cluster::start_agent(node, &configuration, "native")?;
+    let agent = cluster::start_agent(node, &configuration)?;
     host.namespace().block_on(async {
         let talk = talk(&host.addresses()).await?;
         assert_eq!(clients(node, "--state udp-assured")?.len(), 2);
@@ -279,7 +279,7 @@ fn a_large_table_is_read_while_it_changes() -> Result<()> {
     const PATIENCE: Duration = Duration::from_secs(20);
     let lab = Lab::new(LabOptions { nodes: 1, clients: 0 })?;
     let node = lab.node(1);
-    let agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Client), "native")?;
+    let agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Client))?;
     let key = |n: u32, port: u16| FlowKey {
         source: Ip4::from(Ipv4Addr::from(0xc612_8000 + (n >> 8))),
         destination: Ip4::from(Ipv4Addr::new(198, 18, 0, 100)),

@@ -29,11 +29,12 @@ fn verdicts(agent: &Agent<'_>) -> String {
 }
 
 /// Long datagrams there and back, from a backend on the node and from one behind the wire.
-fn datagrams(mode: &str) -> Result<()> {
+#[test]
+fn long_datagrams_arrive() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 2 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let configuration = cluster::configuration(lab.nodes(), Persistence::Connection);
-    let agent = cluster::start_agent(lab.node(1), &configuration, mode)?;
+    let agent = cluster::start_agent(lab.node(1), &configuration)?;
     for vip in cluster::udp() {
         let [to_local, to_remote] = ["to-local-backend", "to-backend"].map(|verdict| agent.count(verdict));
         let (to_local, to_remote) = (to_local?, to_remote?);
@@ -66,16 +67,6 @@ fn datagrams(mode: &str) -> Result<()> {
         ensure!(agent.count(verdict)? == 0, "{verdict}: {}", agent.count(verdict)?);
     }
     agent.stop()
-}
-
-#[test]
-fn long_datagrams_arrive_native() -> Result<()> {
-    datagrams("native")
-}
-
-#[test]
-fn long_datagrams_arrive_generic() -> Result<()> {
-    datagrams("generic")
 }
 
 /// A client that lets its segments be cut up, behind a router that does so. Only IPv4 has such.
@@ -125,7 +116,7 @@ fn segments_that_a_router_has_cut_up_arrive() -> Result<()> {
     let _apiservers = cluster::start_apiservers(&lab)?;
     let client = distant_client(&lab)?;
     let configuration = cluster::configuration(lab.nodes(), Persistence::Connection);
-    let agent = cluster::start_agent(lab.node(1), &configuration, "native")?;
+    let agent = cluster::start_agent(lab.node(1), &configuration)?;
     let [vip, _] = cluster::https();
     let nodes: BTreeSet<String> = client
         .block_on(async {

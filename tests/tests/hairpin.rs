@@ -35,7 +35,7 @@ fn every_node_reaches_every_backend_by_way_of_another() -> Result<()> {
     let _apiservers = cluster::start_apiservers(&lab)?;
     let holder = lab.node(1);
     for backend in lab.nodes() {
-        let agent = cluster::start_agent(holder, &configuration(backend)?, "native")?;
+        let agent = cluster::start_agent(holder, &configuration(backend)?)?;
         for client in [lab.node(2), lab.node(3)] {
             for vip in cluster::https() {
                 let what = format!("{} by way of {} to {}, {vip}", client.name(), holder.name(), backend.name());

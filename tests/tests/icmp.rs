@@ -98,12 +98,13 @@ const SIZE: u64 = 100 * MIB;
 /// Whole transfers each way over the small link, from a backend on the node and from one behind the wire.
 ///
 /// Both ends of a connection offer segments for a MTU of 1500, so that without ICMP the backend's would never arrive.
-fn large_transfers(mode: &str) -> Result<()> {
+#[test]
+fn large_transfers_over_a_small_link() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 2 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let distant = Distant::new(&lab)?;
     let configuration = cluster::configuration(lab.nodes(), Persistence::Connection);
-    let agent = cluster::start_agent(lab.node(1), &configuration, mode)?;
+    let agent = cluster::start_agent(lab.node(1), &configuration)?;
     let expected = pattern_sha256(SIZE);
     let told = ["icmp-to-local-backend", "icmp-to-backend"];
     for vip in cluster::https() {
@@ -137,25 +138,16 @@ fn large_transfers(mode: &str) -> Result<()> {
     agent.stop()
 }
 
-#[test]
-fn large_transfers_over_a_small_link_native() -> Result<()> {
-    large_transfers("native")
-}
-
-#[test]
-fn large_transfers_over_a_small_link_generic() -> Result<()> {
-    large_transfers("generic")
-}
-
 /// The same with the small link between the balancer and a backend: the router's errors, of which the node is the
 /// addressee, are for the client.
-fn large_transfers_to_a_distant_backend(mode: &str) -> Result<()> {
+#[test]
+fn large_transfers_to_a_backend_behind_a_small_link() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 1, clients: 3 })?;
     let distant = Distant::new(&lab)?;
     let _apiserver = Apiserver::start_at(distant.host, &[HTTPS_PORT], &[])?;
     let configuration = cluster::configuration_of(&[(distant.host.name(), DISTANT)], Persistence::Client);
     // On a link that is full, a check may be late.
-    let agent = cluster::start_agent(lab.node(1), &cluster::unchecked(&configuration), mode)?;
+    let agent = cluster::start_agent(lab.node(1), &cluster::unchecked(&configuration))?;
     let expected = pattern_sha256(SIZE);
     for vip in cluster::https() {
         let before = agent.count("icmp-to-client")?;
@@ -172,16 +164,6 @@ fn large_transfers_to_a_distant_backend(mode: &str) -> Result<()> {
     agent.stop()
 }
 
-#[test]
-fn large_transfers_to_a_backend_behind_a_small_link_native() -> Result<()> {
-    large_transfers_to_a_distant_backend("native")
-}
-
-#[test]
-fn large_transfers_to_a_backend_behind_a_small_link_generic() -> Result<()> {
-    large_transfers_to_a_distant_backend("generic")
-}
-
 /// A datagram to a port that no backend listens on is refused at once, by a backend on the node and by one behind the
 /// wire, to a client on the segment and to a distant one.
 #[test]
@@ -193,7 +175,7 @@ fn closed_ports_are_told() -> Result<()> {
         lab.nodes().iter().map(|node| Apiserver::start_on(node, &[HTTPS_PORT], &[])).collect::<Result<Vec<_>>>()?;
     for (backend, verdict) in [(1, "icmp-to-client-local"), (2, "icmp-to-client")] {
         let configuration = cluster::configuration([lab.node(backend)], Persistence::Client);
-        let agent = cluster::start_agent(lab.node(1), &configuration, "native")?;
+        let agent = cluster::start_agent(lab.node(1), &configuration)?;
         for client in [lab.client(1), distant.host] {
             for vip in cluster::udp() {
                 let answer =
@@ -230,7 +212,7 @@ fn a_flood_of_errors_is_dropped() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 2 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let (node, intruder) = (lab.node(1), lab.client(2));
-    let agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Connection), "native")?;
+    let agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Connection))?;
     let frames = unfounded_errors(intruder, node);
     let wire = PacketSocket::open(intruder.namespace(), "eth0")?;
     thread::scope(|scope| {
@@ -278,7 +260,7 @@ fn the_vip_answers_echo_requests() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 2 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let distant = Distant::new(&lab)?;
-    let agent = cluster::start_agent(lab.node(1), &cluster::configuration(lab.nodes(), Persistence::Client), "native")?;
+    let agent = cluster::start_agent(lab.node(1), &cluster::configuration(lab.nodes(), Persistence::Client))?;
     for client in [lab.client(1), distant.host] {
         for vip in cluster::VIPS {
             // More than once: the kernel answers for an IPv6 address that is new before it has a route to it, which a

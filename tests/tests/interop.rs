@@ -80,7 +80,7 @@ impl Way {
             self.interval.as_millis(),
             peers.join(", ")
         );
-        cluster::start_agent(lab.node(1), &text, "native")
+        cluster::start_agent(lab.node(1), &text)
     }
 }
 

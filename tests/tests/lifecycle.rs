@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
+use kplb::dataplane::{Side, tcx_programs};
 use kplb_tests::{
     agent::{self, Agent},
     apiserver::Apiserver,
@@ -33,14 +34,14 @@ fn comes_and_goes_without_a_trace() -> Result<()> {
         Ok(())
     };
     for _ in 0..2 {
-        let agent = cluster::start_agent(node, &configuration, "native")?;
+        let agent = cluster::start_agent(node, &configuration)?;
         serves()?;
         agent.stop()?;
         assert_eq!(traces(node)?, Vec::<String>::new());
     }
 
     // Whose connections go through it is told that they are over.
-    let mut agent = cluster::start_agent(node, &configuration, "native")?;
+    let mut agent = cluster::start_agent(node, &configuration)?;
     host.namespace().block_on(async {
         let mut connection = Connection::open(cluster::https()[0]).await?;
         let mut watch = connection.watch(Duration::from_secs(3600)).await?;
@@ -51,7 +52,7 @@ fn comes_and_goes_without_a_trace() -> Result<()> {
     })?;
 
     // Killed, it leaves its programs, which go on.
-    let mut agent = cluster::start_agent(node, &configuration, "native")?;
+    let mut agent = cluster::start_agent(node, &configuration)?;
     agent.process().kill()?;
     drop(agent);
     serves()?;
@@ -59,10 +60,10 @@ fn comes_and_goes_without_a_trace() -> Result<()> {
     assert_eq!(traces(node)?, Vec::<String>::new());
 
     // Killed and started again, it clears up by itself.
-    let mut agent = cluster::start_agent(node, &configuration, "native")?;
+    let mut agent = cluster::start_agent(node, &configuration)?;
     agent.process().kill()?;
     drop(agent);
-    let agent = cluster::start_agent(node, &configuration, "native")?;
+    let agent = cluster::start_agent(node, &configuration)?;
     serves()?;
     // And a running one is stopped by `detach`.
     agent::run(node, ["detach", "eth0"])?;
@@ -80,7 +81,7 @@ fn announces_and_keeps_the_vip() -> Result<()> {
     for vip in cluster::VIPS {
         host.namespace().ip(&format!("neighbour replace {vip} dev eth0 lladdr 02:00:00:00:09:09 nud stale"))?;
     }
-    let agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Client), "native")?;
+    let agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Client))?;
     let show = |host: &Host, what: &str| -> Result<String> {
         let mut ip = Command::new("ip");
         ip.args([what, "show", "dev", "eth0"]);
@@ -109,7 +110,7 @@ fn announces_and_keeps_the_vip() -> Result<()> {
 fn a_second_signal_ends_an_agent_at_once() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 0 })?;
     let node = lab.node(1);
-    let mut agent = cluster::start_agent(node, &cluster::elected(lab.nodes(), ""), "native")?;
+    let mut agent = cluster::start_agent(node, &cluster::elected(lab.nodes(), ""))?;
     holds_the_vips(node)?;
     // A master waits for another to take over, and there is none.
     agent.process().signal(Signal::SIGTERM)?;
@@ -138,7 +139,7 @@ fn a_hook_that_cannot_be_read_holds_nothing_up() -> Result<()> {
     let holder = Process::spawn(node.namespace(), "perl", hold)?;
     holder.wait_for_line("held", SOON)?;
     let settings = format!("notify = ['{hook}']\nnotify_timeout = '200ms'");
-    let mut agent = cluster::start_agent(node, &cluster::elected(lab.nodes(), &settings), "native")?;
+    let mut agent = cluster::start_agent(node, &cluster::elected(lab.nodes(), &settings))?;
     agent.process().wait_for_line("/run/hook backup did not start within 200ms", SOON)?;
     holds_the_vips(node)?;
     agent.stop()
@@ -163,7 +164,7 @@ fn the_nodes_own_address_is_not_removed_with_a_vip() -> Result<()> {
     refuses(node, &["attach", "eth0", "--config", &file.path().to_string_lossy()], "would take 198.18.0.11 away")?;
     assert!(node.has_address(node.ipv4().into())?, "the node's own address is gone");
     promote("eth0", "1")?;
-    let agent = cluster::start_agent(node, &configuration, "native")?;
+    let agent = cluster::start_agent(node, &configuration)?;
     holds_the_vips(node)?;
     assert!(node.has_address(node.ipv4().into())?, "the node's own address is gone");
     agent.stop()
@@ -178,7 +179,7 @@ fn holds_the_vips(node: &Host) -> Result<()> {
 
 /// Starts an agent that is elected, and kills it once it is master.
 fn kill_a_master(node: &Host, configuration: &str) -> Result<()> {
-    let mut agent = cluster::start_agent(node, configuration, "native")?;
+    let mut agent = cluster::start_agent(node, configuration)?;
     holds_the_vips(node)?;
     agent.process().kill()
 }
@@ -215,14 +216,14 @@ fn a_record_that_cannot_be_read() -> Result<()> {
     let node = lab.node(1);
     let configuration = cluster::elected(lab.nodes(), "");
     kill_a_master(node, &configuration)?;
-    let other = cluster::start_agent(lab.node(2), &configuration, "native")?;
+    let other = cluster::start_agent(lab.node(2), &configuration)?;
     node.namespace().run(|| fs::write("/run/kplb/eth0.json", "{"))?;
     refuses(node, &["detach", "eth0"], "/run/kplb/eth0.json, in which an earlier agent recorded its VIPs")?;
     let left = traces(node)?;
-    assert_eq!(left[..3], ["an XDP program", "198.18.0.100", "2001:2::100"], "{left:?}");
+    assert_eq!(left[..3], ["a program", "198.18.0.100", "2001:2::100"], "{left:?}");
     assert!(left[3].starts_with("/sys/fs/bpf/kplb/"), "{left:?}");
 
-    let mut agent = cluster::start_agent(node, &configuration, "native")?;
+    let mut agent = cluster::start_agent(node, &configuration)?;
     agent.process().wait_for_line("read /run/kplb/eth0.json", SOON)?;
     poll::until("the VIPs to be gone, which another node has", SOON, || {
         cluster::VIPS.iter().all(|vip| node.has_address(*vip).is_ok_and(|has| !has))
@@ -239,8 +240,9 @@ fn traces(node: &Host) -> Result<Vec<String>> {
     show.args(["-details", "address", "show", "dev", "eth0"]);
     let interface = node.namespace().check_output(show)?;
     let mut traces = Vec::new();
-    if interface.contains("xdp") {
-        traces.push("an XDP program".to_owned());
+    let tc = [Side::Ingress, Side::Egress].map(|side| node.namespace().run(|| tcx_programs("eth0", side)));
+    if interface.contains("xdp") || tc.iter().any(|programs| !programs.is_empty()) {
+        traces.push("a program".to_owned());
     }
     traces.extend(cluster::VIPS.iter().filter(|vip| interface.contains(&format!(" {vip}/"))).map(ToString::to_string));
     node.namespace().run(|| {
@@ -324,7 +326,7 @@ fn an_interface_can_have_a_point_in_its_name() -> Result<()> {
     agent.stop()
 }
 
-/// Another's XDP program is not replaced.
+/// Another's XDP program is not replaced; without XDP, kplb serves beside it.
 #[test]
 fn the_xdp_program_of_another_is_left_alone() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 1, clients: 0 })?;
@@ -334,10 +336,17 @@ fn the_xdp_program_of_another_is_left_alone() -> Result<()> {
     let program: &mut aya::programs::Xdp = other.program_mut("floor_pass").context("no floor_pass")?.try_into()?;
     program.load()?;
     node.namespace().run(|| program.attach_to_if_index(index, aya::programs::xdp::XdpMode::Driver))?;
-    refuses(node, &["attach", "eth0", "--vip", "198.18.0.100:6443", "--backend", "198.18.0.11:6443"], "XDP")?;
-    // The only trace is the other's program.
-    assert_eq!(traces(node)?, ["an XDP program"]);
-    Ok(())
+    let flags = ["--vip", "198.18.0.100:6443", "--backend", "198.18.0.11:6443"];
+    for mode in ["native", "generic"] {
+        refuses(node, &[&["attach", "eth0", "--mode", mode], &flags[..]].concat(), "XDP")?;
+        // The only trace is the other's program.
+        assert_eq!(traces(node)?, ["a program"]);
+    }
+    let agent = Agent::start(node, flags)?;
+    let status = &agent.status()?[0];
+    assert_eq!(status["mode"], "tc");
+    assert!(status["mode_reason"].as_str().is_some_and(|reason| reason.contains("an XDP program")), "{status}");
+    agent.stop()
 }
 
 /// Several nodes can live on one machine: the run directory and the pin root can be set, and bpffs is mounted.

@@ -32,7 +32,7 @@ impl<'a> Stage<'a> {
         let text = text.replace("persistence = ", &format!("{settings}\npersistence = "));
         let agents = (lab.nodes().iter())
             .map(|node| {
-                let agent = cluster::start_agent(node, &text, "native")?;
+                let agent = cluster::start_agent(node, &text)?;
                 all_are(&agent, "active")?;
                 Ok(agent)
             })
@@ -122,7 +122,7 @@ fn the_ring_decides_where_nothing_is_preferred() -> Result<()> {
     for (persistence, spreads) in [(Persistence::Client, false), (Persistence::Connection, true)] {
         let text = cluster::configuration(lab.nodes(), persistence);
         let text = text.replace("persistence = ", "local_clients = \"hash\"\npersistence = ");
-        let agent = cluster::start_agent(node, &text, "native")?;
+        let agent = cluster::start_agent(node, &text)?;
         all_are(&agent, "active")?;
         let clients = (0..CLIENTS).map(|_| client(node, "tcp", &[vip])).collect::<Result<Vec<_>>>()?;
         let lines = clients.iter().map(says).collect::<Result<Vec<_>>>()?;
@@ -142,7 +142,7 @@ fn a_drained_backend_is_not_preferred() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 0 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let node = lab.node(1);
-    let agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Client), "native")?;
+    let agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Client))?;
     all_are(&agent, "active")?;
     let vip = cluster::https()[1];
     let kept = client(node, "tcp", &[vip])?;
@@ -190,7 +190,7 @@ fn without_a_backend_clients_are_refused_at_once() -> Result<()> {
     // The datagrams' backend is checked by the other service's port.
     let text = cluster::configuration(lab.nodes(), Persistence::Client)
         .replace("protocol = \"udp\"", "protocol = \"udp\"\ncheck = { type = \"tcp\", port = 6443 }");
-    let agent = cluster::start_agent(node, &text, "native")?;
+    let agent = cluster::start_agent(node, &text)?;
     all_are(&agent, "active")?;
     apiservers.clear();
     all_are(&agent, "down")?;
@@ -221,7 +221,7 @@ fn sockets_of_a_dead_backend_are_ended() -> Result<()> {
     let node = lab.node(1);
     let text = cluster::configuration(lab.nodes(), Persistence::Connection)
         .replace("persistence = ", "local_clients = \"hash\"\npersistence = ");
-    let mut agent = cluster::start_agent(node, &text, "native")?;
+    let mut agent = cluster::start_agent(node, &text)?;
     all_are(&agent, "active")?;
     let direct = client(node, "tcp", &[SocketAddr::from((lab.node(2).ipv4(), HTTPS_PORT))])?;
     says(&direct)?;
@@ -274,8 +274,7 @@ fn pods_are_clients_too() -> Result<()> {
     let node = lab.node(1);
     node.namespace().run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))?;
     lab.node(2).namespace().ip("route add 192.0.2.0/24 via 198.18.0.11")?;
-    let mut agent =
-        cluster::start_agent(node, &cluster::configuration(&lab.nodes()[1..], Persistence::Client), "native")?;
+    let mut agent = cluster::start_agent(node, &cluster::configuration(&lab.nodes()[1..], Persistence::Client))?;
     all_are(&agent, "active")?;
     let vip = cluster::https()[0];
     let mut command = Command::new("unshare");
@@ -307,7 +306,7 @@ fn nothing_is_led_while_first_checks_run() -> Result<()> {
         &format!("check = {{ type = \"https\", port = {HTTPS_PORT}, timeout = \"60s\" }}\npersistence = "),
     );
     let file = cluster::write(&text)?;
-    let agent = Agent::spawn(node, ["--config", &file.path().to_string_lossy(), "--mode", "native"])?;
+    let agent = Agent::spawn(node, ["--config", &file.path().to_string_lossy(), "--mode", cluster::mode().name()])?;
     poll::until("programs at sockets", SOON, || {
         socket_pins(node).is_ok_and(|pins| pins.len() == abi::SOCKET_PROGRAMS.len() + 1)
     })?;
@@ -341,7 +340,7 @@ fn nothing_is_led_when_the_agent_is_gone() -> Result<()> {
     let node = lab.node(2);
     let text = cluster::configuration(&lab.nodes()[..1], Persistence::Client);
     let vip = cluster::https()[0];
-    let agent = cluster::start_agent(node, &text, "native")?;
+    let agent = cluster::start_agent(node, &text)?;
     all_are(&agent, "active")?;
     assert_eq!(socket_pins(node)?.len(), abi::SOCKET_PROGRAMS.len() + 1);
     let kept = client(node, "tcp", &[vip])?;
@@ -358,7 +357,7 @@ fn nothing_is_led_when_the_agent_is_gone() -> Result<()> {
 
     // A killed one leaves them, and they go on; the next one clears up.
     node.namespace().ip(&format!("route delete unreachable {}", vip.ip()))?;
-    let mut agent = cluster::start_agent(node, &text, "native")?;
+    let mut agent = cluster::start_agent(node, &text)?;
     all_are(&agent, "active")?;
     agent.process().kill()?;
     drop(agent);

@@ -70,7 +70,7 @@ fn backend_moves(manners: &[Manner], configuration: impl FnOnce(String) -> Strin
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let text = configuration(cluster::configuration([lab.node(2)], Persistence::Client));
-    let agent = cluster::start_agent(lab.node(1), &text, "native")?;
+    let agent = cluster::start_agent(lab.node(1), &text)?;
     let talks = Conversations::start(lab.client(1).namespace(), &topics(manners))?;
     let moved = Instant::now();
     set_mac(lab.node(2).namespace(), "eth0", OTHER_MAC)?;
@@ -100,8 +100,7 @@ fn a_backend_that_is_not_checked_moves_and_says_nothing_udp() -> Result<()> {
 fn a_backend_moves_while_nobody_speaks() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 0 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
-    let mut agent =
-        cluster::start_agent(lab.node(1), &cluster::configuration([lab.node(2)], Persistence::Client), "native")?;
+    let mut agent = cluster::start_agent(lab.node(1), &cluster::configuration([lab.node(2)], Persistence::Client))?;
     let moved = Instant::now();
     set_mac(lab.node(2).namespace(), "eth0", OTHER_MAC)?;
     for address in lab.node(2).addresses() {
@@ -121,7 +120,7 @@ fn a_backend_moves_and_says_so() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let text = cluster::configuration([lab.node(2)], Persistence::Client);
-    let agent = cluster::start_agent(lab.node(1), &text, "native")?;
+    let agent = cluster::start_agent(lab.node(1), &text)?;
     let host = lab.client(1).namespace();
     let talks = Conversations::start(host, &topics(&[Manner::Requests, Manner::Watch, Manner::Datagrams]))?;
     let moved = Instant::now();
@@ -132,11 +131,11 @@ fn a_backend_moves_and_says_so() -> Result<()> {
 }
 
 /// Whether it asks, listens, or both.
-fn client_moves(manners: &[Manner], mode: &str) -> Result<()> {
+fn client_moves(manners: &[Manner]) -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let text = cluster::configuration([lab.node(2)], Persistence::Client);
-    let agent = cluster::start_agent(lab.node(1), &text, mode)?;
+    let agent = cluster::start_agent(lab.node(1), &text)?;
     let host = lab.client(1).namespace();
     let talks = Conversations::start(host, &topics(manners))?;
     let moved = Instant::now();
@@ -147,17 +146,12 @@ fn client_moves(manners: &[Manner], mode: &str) -> Result<()> {
 
 #[test]
 fn a_client_moves() -> Result<()> {
-    client_moves(&[Manner::Requests, Manner::Watch, Manner::Datagrams], "native")
+    client_moves(&[Manner::Requests, Manner::Watch, Manner::Datagrams])
 }
 
 #[test]
-fn a_client_moves_that_only_listens_native() -> Result<()> {
-    client_moves(&[Manner::Watch], "native")
-}
-
-#[test]
-fn a_client_moves_that_only_listens_generic() -> Result<()> {
-    client_moves(&[Manner::Watch], "generic")
+fn a_client_moves_that_only_listens() -> Result<()> {
+    client_moves(&[Manner::Watch])
 }
 
 /// A client that asks and listens, behind the first of two routers.
@@ -179,7 +173,7 @@ fn between_client_and_vip(manners: &[Manner], change: impl FnOnce(&Beyond<'_>) -
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let text = cluster::configuration([lab.node(2)], Persistence::Client);
-    let agent = cluster::start_agent(lab.node(1), &text, "native")?;
+    let agent = cluster::start_agent(lab.node(1), &text)?;
     let DistantClient { beyond, talks } = DistantClient::start(&lab, manners)?;
     let moved = Instant::now();
     change(&beyond)?;
@@ -219,7 +213,7 @@ fn between_balancer_and_backend(change: impl FnOnce(&Beyond<'_>) -> Result<()>) 
     let _apiserver =
         Apiserver::start_at(lab.node(2), &[HTTPS_PORT], &beyond.addresses().map(|address| (address, UDP_PORT).into()))?;
     let text = cluster::configuration_of(&[("node2", beyond.addresses())], Persistence::Client);
-    let agent = cluster::start_agent(lab.node(1), &cluster::unchecked(&text), "native")?;
+    let agent = cluster::start_agent(lab.node(1), &cluster::unchecked(&text))?;
     let topics = topics(&[Manner::Requests, Manner::Datagrams]);
     let talks = Conversations::start(lab.client(1).namespace(), &topics)?;
     let moved = Instant::now();
@@ -256,7 +250,7 @@ fn a_next_hop_goes_and_comes_back() -> Result<()> {
     let _apiservers = cluster::start_apiservers(&lab)?;
     let (node, backend) = (lab.node(1), lab.node(2));
     let text = cluster::unchecked(&cluster::configuration([backend], Persistence::Client));
-    let agent = cluster::start_agent(node, &text, "native")?;
+    let agent = cluster::start_agent(node, &text)?;
     let host = lab.client(1).namespace();
     let requests = Conversations::start(host, &topics(&[Manner::Requests]))?;
     let datagrams = Conversations::start(host, &topics(&[Manner::Datagrams]))?;
@@ -295,7 +289,7 @@ fn an_administrator_meddles_with_neighbours() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let (node, backend) = (lab.node(1), lab.node(2));
-    let agent = cluster::start_agent(node, &cluster::configuration([backend], Persistence::Client), "native")?;
+    let agent = cluster::start_agent(node, &cluster::configuration([backend], Persistence::Client))?;
     let topics = topics(&[Manner::Requests, Manner::Datagrams]);
     let talks = Conversations::start(lab.client(1).namespace(), &topics)?;
     let start = Instant::now();
@@ -351,7 +345,7 @@ fn questions_are_few() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let (node, backend) = (lab.node(1), lab.node(2));
-    let agent = cluster::start_agent(node, &cluster::configuration([backend], Persistence::Client), "native")?;
+    let agent = cluster::start_agent(node, &cluster::configuration([backend], Persistence::Client))?;
     let topics = topics(&[Manner::Requests, Manner::Watch, Manner::Datagrams]);
     let _talks = Conversations::start(lab.client(1).namespace(), &topics)?;
     let ears = [PacketSocket::open(lab.switch(), node.name())?, PacketSocket::open(lab.switch(), node.name())?];

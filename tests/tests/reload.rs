@@ -31,7 +31,8 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn start(host: &'a Host, configuration: &str) -> Result<Self> {
         let file = cluster::write(configuration)?;
-        let agent = Agent::start(host, ["--config", file.path().to_str().context("a path in UTF-8")?])?;
+        let path = file.path().to_str().context("a path in UTF-8")?;
+        let agent = Agent::start(host, ["--config", path, "--mode", cluster::mode().name()])?;
         Ok(Self { agent, file })
     }
 

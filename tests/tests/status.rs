@@ -44,9 +44,9 @@ fn watched_in_a_pipe() -> Result<()> {
     let mut lines = Process::spawn(node.namespace(), "kplb status", status(&["--watch", "0.1", "--json"])?)?;
     words.wait_for_line("no kplb agent is running", SOON)?;
     lines.wait_for_line("[]", SOON)?;
-    let agent = cluster::start_agent(node, &configuration(&lab), "native")?;
-    words.wait_for_line("eth0  native XDP", SOON)?;
-    poll::until("two blocks", SOON, || words.output().matches("eth0  native XDP").count() >= 2)?;
+    let agent = cluster::start_agent(node, &configuration(&lab))?;
+    words.wait_for_line(&format!("eth0  {}", cluster::title()), SOON)?;
+    poll::until("two blocks", SOON, || words.output().matches(&format!("eth0  {}", cluster::title())).count() >= 2)?;
     poll::until("two lines", SOON, || lines.output().lines().filter(|line| *line != "[]").count() >= 2)?;
     agent.stop()?;
     for process in [&mut words, &mut lines] {
@@ -55,7 +55,7 @@ fn watched_in_a_pipe() -> Result<()> {
     }
     let text = words.output();
     assert!(!text.contains('\x1b'), "{text:?}");
-    assert!(text.contains("\n\neth0  native XDP"), "{text}");
+    assert!(text.contains(&format!("\n\neth0  {}", cluster::title())), "{text}");
     for line in lines.output().lines() {
         let value: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
         assert!(value.as_array().is_some_and(|all| all.iter().all(|one| one["interface"] == "eth0")), "{line}");
@@ -69,14 +69,15 @@ fn watched_on_a_terminal() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 1, clients: 0 })?;
     let node = lab.node(1);
     let _apiservers = cluster::start_apiservers(&lab)?;
-    let agent = cluster::start_agent(node, &configuration(&lab), "native")?;
+    let agent = cluster::start_agent(node, &configuration(&lab))?;
     let mut terminal = Terminal::spawn(node.namespace(), status(&["--watch", "0.1"])?, WINDOW)?;
-    let is_drawn = |screen: &str| screen.starts_with("eth0  native XDP") && screen.contains("VERDICT");
+    let is_drawn =
+        |screen: &str| screen.starts_with(&format!("eth0  {}", cluster::title())) && screen.contains("VERDICT");
     terminal.wait_for("the status", SOON, is_drawn)?;
     let draws = |terminal: &Terminal| terminal.bytes().windows(3).filter(|bytes| bytes == b"\x1b[H").count();
     poll::until("it to be drawn again", SOON, || draws(&terminal) >= 3)?;
     let screen = terminal.screen();
-    assert_eq!(screen.matches("eth0  native XDP").count(), 1, "{screen}");
+    assert_eq!(screen.matches(&format!("eth0  {}", cluster::title())).count(), 1, "{screen}");
     let has_colour = |terminal: &Terminal| String::from_utf8_lossy(&terminal.bytes()).contains("\x1b[32mactive\x1b[0m");
     assert!(has_colour(&terminal));
     terminal.press("\x03")?;
@@ -97,7 +98,7 @@ fn watched_on_a_terminal() -> Result<()> {
 fn readers_that_go() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 1, clients: 0 })?;
     let node = lab.node(1);
-    let agent = cluster::start_agent(node, &configuration(&lab), "native")?;
+    let agent = cluster::start_agent(node, &configuration(&lab))?;
     for arguments in ["", "--json", "--all", "--watch 0.1", "--watch 0.1 --json"] {
         let [out, error] = pipe(node, &format!("\"$0\" status {arguments} | head -c 1"))?;
         assert_eq!((out.len(), error.as_str()), (1, ""), "{arguments}");
@@ -139,7 +140,7 @@ fn without_an_agent_the_maps_tell() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let node = lab.node(1);
-    let mut agent = cluster::start_agent(node, &configuration(&lab), "native")?;
+    let mut agent = cluster::start_agent(node, &configuration(&lab))?;
     lab.client(1).namespace().block_on(async {
         let mut connections = Vec::new();
         for vip in cluster::https() {
@@ -185,7 +186,13 @@ fn without_an_agent_the_maps_tell() -> Result<()> {
             }
         }
         let text = agent::run(node, ["status"])?;
-        assert!(text.starts_with("eth0  native XDP, no agent: nobody checks backends or holds the VIPs"), "{text}");
+        assert!(
+            text.starts_with(&format!(
+                "eth0  {}, no agent: nobody checks backends or holds the VIPs",
+                cluster::title()
+            )),
+            "{text}"
+        );
         anyhow::Ok(())
     })?;
     agent::run(node, ["detach", "eth0"])?;

@@ -35,19 +35,20 @@ fn pins(layout: u32) -> PathBuf {
     Path::new("/sys/fs/bpf/kplb").join(format!("v{layout}")).join("eth0")
 }
 
-/// The kernel's number of the XDP link, and how often the interface has lost or found its carrier: another number, or one
+/// The kernel's number of the link at ingress, and how often the interface has lost or found its carrier: another number, or one
 /// time more, is an interface that was without a program or flapped.
 fn continuity(node: &Host) -> Result<(u32, String)> {
     node.namespace().run(|| {
-        let link = FdLink::from(PinnedLink::from_pin(pins(LAYOUT_VERSION).join("xdp"))?).info()?.id();
+        let link = FdLink::from(PinnedLink::from_pin(pins(LAYOUT_VERSION).join(cluster::ingress_pin()))?).info()?.id();
         Ok((link, fs::read_to_string("/sys/class/net/eth0/carrier_changes")?))
     })
 }
 
-/// The kernel's number of the XDP program.
+/// The kernel's number of the program at ingress.
 fn program(node: &Host) -> Result<u32> {
-    node.namespace()
-        .run(|| Ok(FdLink::from(PinnedLink::from_pin(pins(LAYOUT_VERSION).join("xdp"))?).info()?.program_id()))
+    node.namespace().run(|| {
+        Ok(FdLink::from(PinnedLink::from_pin(pins(LAYOUT_VERSION).join(cluster::ingress_pin()))?).info()?.program_id())
+    })
 }
 
 /// Packets that were dropped or answered with a reset, by verdict.
@@ -95,7 +96,7 @@ fn agents_follow_each_other_under_load() -> Result<()> {
     let _apiservers = cluster::start_apiservers(&lab)?;
     let (node, client) = (lab.node(1), lab.client(1));
     let file = cluster::write(&cluster::configuration(lab.nodes(), Persistence::Connection))?;
-    let arguments = ["--config", file.path().to_str().context("a path in UTF-8")?];
+    let arguments = ["--config", file.path().to_str().context("a path in UTF-8")?, "--mode", cluster::mode().name()];
     let mut agent = Agent::start(node, arguments)?;
     let before = continuity(node)?;
     let mut earlier = program(node)?;
@@ -147,7 +148,7 @@ fn no_packet_is_lost_when_programs_are_exchanged() -> Result<()> {
     let _apiservers = cluster::start_apiservers(&lab)?;
     let node = lab.node(1);
     let file = cluster::write(&cluster::configuration(lab.nodes(), Persistence::Connection))?;
-    let arguments = ["--config", file.path().to_str().context("a path in UTF-8")?];
+    let arguments = ["--config", file.path().to_str().context("a path in UTF-8")?, "--mode", cluster::mode().name()];
     let mut agent = Agent::start(node, arguments)?;
     let is_over = AtomicBool::new(false);
     let counts = thread::scope(|scope| {
@@ -191,7 +192,7 @@ fn another_layout_is_replaced() -> Result<()> {
     let _apiservers = cluster::start_apiservers(&lab)?;
     let (node, client) = (lab.node(1), lab.client(1).namespace());
     let configuration = cluster::configuration(lab.nodes(), Persistence::Client);
-    let mut agent = cluster::start_agent(node, &configuration, "native")?;
+    let mut agent = cluster::start_agent(node, &configuration)?;
     let before = continuity(node)?;
     client.block_on(async {
         let mut connection = Connection::open(cluster::https()[0]).await?;
@@ -202,7 +203,7 @@ fn another_layout_is_replaced() -> Result<()> {
             fs::create_dir(other.parent().context("it is below another")?)?;
             fs::rename(own, other).context("rename the pins")
         })?;
-        agent = cluster::start_agent(node, &configuration, "native")?;
+        agent = cluster::start_agent(node, &configuration)?;
         agent.process().wait_for_line("its maps are of another version", SOON)?;
         ensure!(connection.get("/version").await.is_err(), "a flow of the other version is known");
         Connection::open(cluster::https()[0]).await?.get("/version").await.map(drop)
@@ -219,7 +220,7 @@ fn another_layout_is_detached() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 1, clients: 0 })?;
     let node = lab.node(1);
     let configuration = cluster::configuration(lab.nodes(), Persistence::Client);
-    cluster::start_agent(node, &configuration, "native")?.leave()?;
+    cluster::start_agent(node, &configuration)?.leave()?;
     node.namespace().run(|| {
         let (own, other) = (pins(LAYOUT_VERSION), pins(LAYOUT_VERSION + 1));
         fs::create_dir(other.parent().context("it is below another")?)?;
@@ -233,24 +234,31 @@ fn another_layout_is_detached() -> Result<()> {
     Ok(())
 }
 
-/// An interface that is to run in another mode has no program for a moment; flows on which nothing is said in it go on.
+/// From each mode to each other, under load: nothing is lost, and nothing is left of the mode before.
 #[test]
 fn the_mode_can_change() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let node = lab.node(1);
     let configuration = cluster::configuration(lab.nodes(), Persistence::Client);
-    let agent = cluster::start_agent(node, &configuration, "generic")?;
-    lab.client(1).namespace().block_on(async {
-        let mut connection = Connection::open(cluster::https()[0]).await?;
-        let answer = connection.get("/version").await?;
+    let mut agent = cluster::start_agent_in(node, &configuration, "generic")?;
+    let talks = Conversations::start(lab.client(1).namespace(), &topics())?;
+    talks.wait_for_all_after(Instant::now(), SOON)?;
+    for mode in ["native", "tc", "generic", "tc", "native", "generic"] {
         agent.leave()?;
-        let mut agent = cluster::start_agent(node, &configuration, "native")?;
-        agent.process().wait_for_line("the interface changes its XDP mode", SOON)?;
-        assert_eq!(agent.status()?[0]["mode"], "native");
-        assert_eq!(connection.get("/version").await?.node, answer.node);
-        agent.stop()
-    })
+        agent = cluster::start_agent_in(node, &configuration, mode)?;
+        assert_eq!(agent.status()?[0]["mode"], mode);
+        talks.wait_for_all_after(Instant::now(), SOON)?;
+        let programs = node.namespace().run(|| -> Result<Vec<String>> {
+            let pinned = fs::read_dir(pins(LAYOUT_VERSION))?.map(|entry| Ok(entry?.file_name().display().to_string()));
+            let mut pinned = pinned.collect::<Result<Vec<_>>>()?;
+            pinned.retain(|name| ["xdp", "tc-ingress"].contains(&name.as_str()));
+            Ok(pinned)
+        })?;
+        assert_eq!(programs, [if mode == "tc" { "tc-ingress" } else { "xdp" }]);
+    }
+    check(&talks.stop_after(Instant::now(), Duration::ZERO)?)?;
+    agent.stop()
 }
 
 /// An interface that cannot run in the mode that is asked for goes on in the one that it has.
@@ -294,7 +302,7 @@ fn an_agent_that_fails_to_start_takes_nothing_away() -> Result<()> {
     let _apiservers = cluster::start_apiservers(&lab)?;
     let (node, client) = (lab.node(1), lab.client(1).namespace());
     let configuration = cluster::configuration([lab.node(2)], Persistence::Client);
-    let agent = cluster::start_agent(node, &configuration, "native")?;
+    let agent = cluster::start_agent(node, &configuration)?;
     let talks = Conversations::start(client, &topics())?;
     agent.leave()?;
     let wrong = configuration.replace("198.18.0.100", "198.18.0.11");
@@ -303,7 +311,7 @@ fn an_agent_that_fails_to_start_takes_nothing_away() -> Result<()> {
     ensure!(!failing.process().wait(SOON)?.success(), "it serves a VIP that is its own address");
     ensure!(failing.output().contains("forwards on"), "{}", failing.output());
     talks.wait_for_all_after(Instant::now(), SOON)?;
-    let agent = cluster::start_agent(node, &configuration, "native")?;
+    let agent = cluster::start_agent(node, &configuration)?;
     check(&talks.stop_after(Instant::now(), Duration::ZERO)?)?;
     agent.stop()
 }
@@ -315,12 +323,12 @@ fn a_backend_that_was_removed_meanwhile_drains() -> Result<()> {
     let _apiservers = cluster::start_apiservers(&lab)?;
     let (node, client) = (lab.node(1), lab.client(1).namespace());
     let vip = cluster::https()[0];
-    let agent = cluster::start_agent(node, &cluster::configuration([lab.node(2)], Persistence::Client), "native")?;
+    let agent = cluster::start_agent(node, &cluster::configuration([lab.node(2)], Persistence::Client))?;
     client.block_on(async {
         let mut connection = Connection::open(vip).await?;
         ensure!(connection.get("/version").await?.node == "node2", "the only one");
         agent.leave()?;
-        let agent = cluster::start_agent(node, &cluster::configuration([node], Persistence::Client), "native")?;
+        let agent = cluster::start_agent(node, &cluster::configuration([node], Persistence::Client))?;
         ensure!(connection.get("/version").await?.node == "node2", "its flow goes on");
         ensure!(Connection::open(vip).await?.get("/version").await?.node == "node1", "new ones go elsewhere");
         let backends = agent.status()?[0]["services"][0]["backends"].clone();
@@ -356,9 +364,9 @@ fn a_master_stays_master() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let configuration = cluster::elected(lab.nodes(), "interval = '1s'");
-    let mut agent = cluster::start_agent(lab.node(1), &configuration, "native")?;
+    let mut agent = cluster::start_agent(lab.node(1), &configuration)?;
     poll::until("node1 to be master", SOON, || is_master(&agent))?;
-    let other = cluster::start_agent(lab.node(2), &configuration, "native")?;
+    let other = cluster::start_agent(lab.node(2), &configuration)?;
     let before = transitions(&other)?;
     let talks = Conversations::start(lab.client(1).namespace(), &topics())?;
     for round in 0..4 {
@@ -367,7 +375,7 @@ fn a_master_stays_master() -> Result<()> {
         } else {
             agent.leave()?;
         }
-        agent = cluster::start_agent(lab.node(1), &configuration, "native")?;
+        agent = cluster::start_agent(lab.node(1), &configuration)?;
         agent.process().wait_for_line("initialize -> master: goes on where an earlier agent left", SOON)?;
         ensure!(cluster::VIPS.iter().all(|vip| lab.node(1).has_address(*vip).is_ok_and(|has| has)), "no VIP");
         talks.wait_for_all_after(Instant::now(), SOON)?;
@@ -383,9 +391,9 @@ fn a_master_stays_master() -> Result<()> {
 fn a_master_that_leaves_is_waited_for_but_not_for_ever() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 0 })?;
     let configuration = cluster::elected(lab.nodes(), "");
-    let agent = cluster::start_agent(lab.node(1), &configuration, "native")?;
+    let agent = cluster::start_agent(lab.node(1), &configuration)?;
     poll::until("node1 to be master", SOON, || is_master(&agent))?;
-    let mut other = cluster::start_agent(lab.node(2), &configuration, "native")?;
+    let mut other = cluster::start_agent(lab.node(2), &configuration)?;
     agent.leave()?;
     let left = Instant::now();
     let taken = other.process().wait_for_line_after(left, "VIP 198.18.0.100: backup -> master", SOON)?;

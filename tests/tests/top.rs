@@ -74,24 +74,24 @@ fn from_the_first_look_to_the_last() -> Result<()> {
     let mut terminal = top(node, &["--interval", "0.2"], WINDOW)?;
     terminal.wait_for("it to say that there is no agent", SOON, |screen| screen.contains("no agent for"))?;
 
-    let agent = cluster::start_agent(node, &configuration, "native")?;
+    let agent = cluster::start_agent(node, &configuration)?;
     let traffic = Traffic::start(lab.client(1), cluster::https()[0])?;
     let has_line = |screen: &str, start: &str| screen.lines().any(|line| line.starts_with(start));
     let screen = terminal.wait_for("backends and rates", SOON, |screen| {
-        screen.starts_with("kplb eth0  native XDP")
+        screen.starts_with(&format!("kplb eth0  {}", cluster::title()))
             && has_line(screen, "IPv4 master")
             && has_line(screen, "tcp-v4  198.18.0.100:6443/tcp  2 of 2 active")
             && has_line(screen, "  node2  198.18.0.12:6443")
             && packets_per_second(screen).is_some_and(|rate| rate != "0")
             && screen.contains('█')
-            && screen.contains("ready: native XDP on eth0")
+            && screen.contains(&format!("ready: {} on eth0", cluster::title()))
     })?;
     assert!(screen.trim_end().ends_with("q end  p pause  arrows select"), "{screen}");
 
     terminal.press("p")?;
     terminal.wait_for("it to be paused", SOON, |screen| screen.starts_with("kplb eth0  paused"))?;
     terminal.press("p")?;
-    terminal.wait_for("it to go on", SOON, |screen| screen.starts_with("kplb eth0  native"))?;
+    terminal.wait_for("it to go on", SOON, |screen| screen.starts_with(&format!("kplb eth0  {}", cluster::title())))?;
     // The second line of the list, a backend, is told of in full.
     terminal.press("\x1b[B")?;
     terminal
@@ -107,8 +107,9 @@ fn from_the_first_look_to_the_last() -> Result<()> {
 
     agent.stop()?;
     terminal.wait_for("it to miss the agent", SOON, |screen| screen.starts_with("kplb eth0  no agent for"))?;
-    let agent = cluster::start_agent(node, &configuration, "native")?;
-    let screen = terminal.wait_for("the other agent", SOON, |screen| screen.starts_with("kplb eth0  native XDP"))?;
+    let agent = cluster::start_agent(node, &configuration)?;
+    let screen = terminal
+        .wait_for("the other agent", SOON, |screen| screen.starts_with(&format!("kplb eth0  {}", cluster::title())))?;
     // A line is never as long as it would be with all that the first agent has counted.
     let rate = packets_per_second(&screen).context("there is a rate")?;
     assert!(!rate.contains(['M', 'G', 'T', 'P', '-']), "{screen}");

@@ -71,7 +71,7 @@ fn shows_both_sides_of_a_rewrite() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let (node, host) = (lab.node(1), lab.client(1));
-    let agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Client), "native")?;
+    let agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Client))?;
     let added = host.add_addresses(12)?;
     let mut everything = trace(node, "eth0 --json --rate 100000")?;
     for vip in cluster::https() {
@@ -85,7 +85,7 @@ fn shows_both_sides_of_a_rewrite() -> Result<()> {
             let syn = wait_for(&everything, "the SYN", |packet| is_of(packet, "before", &client, "SYN"))?;
             let is_local = place == "node1";
             assert_eq!(syn["verdict"], if is_local { "to-local-backend" } else { "to-backend" }, "{syn}");
-            assert_eq!((&syn["hook"], &syn["direction"]), (&text(&"xdp"), &text(&"to-backend")), "{syn}");
+            assert_eq!((&syn["hook"], &syn["direction"]), (&text(&"in"), &text(&"to-backend")), "{syn}");
             assert_eq!(syn["before"]["destination"], text(&vip), "{syn}");
             assert_eq!(syn["after"]["source"], text(&peer), "{syn}");
             let backend = lab.nodes().iter().find(|node| node.name() == place).context("a node")?;
@@ -101,7 +101,7 @@ fn shows_both_sides_of_a_rewrite() -> Result<()> {
                 to_client(&packet) && packet["before"]["flags"] == "SYN ACK"
             })?;
             assert_eq!(answer["verdict"], if is_local { "to-client-local" } else { "to-client" }, "{answer}");
-            assert_eq!(answer["hook"], if is_local { "tc" } else { "xdp" }, "{answer}");
+            assert_eq!(answer["hook"], if is_local { "out" } else { "in" }, "{answer}");
             assert_eq!(answer["before"]["source"], syn["after"]["destination"], "{answer}");
             assert_eq!(answer["before"]["destination"], syn["after"]["source"], "{answer}");
             assert_eq!(answer["after"]["source"], text(&vip), "{answer}");
@@ -128,7 +128,7 @@ fn shows_what_is_asked_for() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 2 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let (node, one, other) = (lab.node(1), lab.client(1), lab.client(2));
-    let agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Client), "generic")?;
+    let agent = cluster::start_agent_in(node, &cluster::configuration(lab.nodes(), Persistence::Client), "generic")?;
     let vip = cluster::https()[0];
     let talk = || -> Result<()> {
         for host in [one, other] {
@@ -210,7 +210,7 @@ fn ends_by_itself() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 1, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let (node, host) = (lab.node(1), lab.client(1));
-    let mut agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Client), "native")?;
+    let mut agent = cluster::start_agent(node, &cluster::configuration(lab.nodes(), Persistence::Client))?;
     let talk = || host.namespace().block_on(udp_exchange(cluster::udp()[0], b"hello")).map(drop);
 
     let mut killed = trace(node, "--json")?;

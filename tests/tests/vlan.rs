@@ -11,7 +11,7 @@ use aya::{
 };
 use kplb::{
     bpffs, config,
-    dataplane::{Dataplane, FLOOR_OBJECT, FlowTableSizes, LoadOptions, ModeChoice},
+    dataplane::{Dataplane, FLOOR_OBJECT, FlowTableSizes, LoadOptions, ModeChoice, NativeXdp},
     ids::Ids,
     maglev::Rings,
     model::{self, Conditions, NodeFacts},
@@ -82,9 +82,8 @@ impl Balancer {
                 interface_index: index.trim().parse()?,
                 mode,
                 pin_directory: &Path::new(PINS).join("eth0"),
+                native: NativeXdp::Unknown,
                 predecessor: None,
-                classic: None,
-                current: None,
                 flows: FlowTableSizes { max_flows: 1024, max_half_open: 1024 },
                 log_level: tracing::Level::INFO,
             })?;
@@ -145,6 +144,12 @@ fn exchange(lab: &Lab, mode: ModeChoice) -> Result<()> {
 #[test]
 fn tagged_frames_are_forwarded_natively() -> Result<()> {
     exchange(&Lab::new(LabOptions { nodes: 2, clients: 1 })?, ModeChoice::Native)
+}
+
+/// The kernel keeps the outermost tag apart from the frame's bytes before TC sees it.
+#[test]
+fn tagged_frames_are_forwarded_at_tc() -> Result<()> {
+    exchange(&Lab::new(LabOptions { nodes: 2, clients: 1 })?, ModeChoice::Tc)
 }
 
 #[test]

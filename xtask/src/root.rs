@@ -37,11 +37,20 @@ impl Privilege {
 /// Becomes `command`, as root. Whoever is not root builds as himself and takes this last step by `sudo`, so that
 /// nothing in the target folder comes to belong to root.
 pub fn exec(command: Command) -> Result<()> {
+    Err(raised(command)?.exec())
+}
+
+/// Runs `command`, as root.
+pub fn run(command: Command) -> Result<()> {
+    raised(command)?.run()
+}
+
+fn raised(command: Command) -> Result<Command> {
     let privilege = Privilege::find();
     let path = command::search_path().to_string_lossy().into_owned();
     match privilege {
-        Privilege::Root => Err(command.exec()),
-        Privilege::Sudo => Err(privilege.raise(command.env("PATH", path)).exec()),
+        Privilege::Root => Ok(command),
+        Privilege::Sudo => Ok(privilege.raise(command.env("PATH", path))),
         Privilege::None => bail!(
             "this needs root, for network namespaces and BPF programs, and there is no sudo: all is built, run this \
              as root:\n  {command}"

@@ -1,8 +1,8 @@
-//! `cargo xtask test`: every test, ended by the runner's own summary.
+//! `cargo xtask test`: every test, and those of the whole agent in every mode; ended by the runner's own summary.
 
 use std::fs;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     built::{self, HOST_CRATES},
@@ -10,7 +10,24 @@ use crate::{
     root, setup,
 };
 
-/// Sets up, builds as the user, and becomes the test runner, as root.
+/// Where in the receive path kplb's program runs, in tests that do not say it.
+struct Mode {
+    name: &'static str,
+    /// The runner's settings, which say what is run.
+    profile: &'static str,
+}
+
+/// All of them; in the first one everything is run.
+const MODES: [Mode; 3] = [
+    Mode { name: "native", profile: "default" },
+    Mode { name: "generic", profile: "modes" },
+    Mode { name: "tc", profile: "modes" },
+];
+
+/// The environment variable by which tests are told.
+const MODE: &str = "KPLB_TEST_MODE";
+
+/// Sets up, builds as the user, and starts the test runner, as root.
 pub fn run(arguments: &[String]) -> Result<()> {
     setup::run()?;
     // Programs too: the lab runs the agent as users do.
@@ -31,5 +48,14 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let binaries = describe("binaries.json", binaries)?;
     let metadata = describe("metadata.json", Command::new("cargo metadata --format-version 1"))?;
     let runner = Command::new("cargo-nextest nextest run --binaries-metadata").arg(binaries);
-    root::exec(runner.args(["--cargo-metadata".to_owned(), metadata]).args(arguments))
+    let runner = runner.args(["--cargo-metadata".to_owned(), metadata]);
+    let mut failed = Vec::new();
+    for mode in MODES {
+        let runner = runner.clone().args(["--profile", mode.profile, "--no-tests", "pass"]).args(arguments);
+        if let Err(error) = root::run(runner.env(MODE, mode.name)) {
+            failed.push(format!("in mode {}: {error:#}", mode.name));
+        }
+    }
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    Ok(())
 }

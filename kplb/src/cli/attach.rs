@@ -54,11 +54,13 @@ pub(super) struct Arguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Mode {
-    /// Native where the driver can, else generic.
+    /// Native where the driver has it, else tc.
     Auto,
-    /// In the driver, or not at all.
+    /// As XDP in the driver, or not at all.
     Native,
-    /// In the network stack: slower, works with every driver.
+    /// At TC ingress in the network stack: works with every driver.
+    Tc,
+    /// As XDP in the network stack: works with every driver, and is slower than tc.
     Generic,
 }
 
@@ -67,6 +69,7 @@ impl From<Mode> for ModeChoice {
         match mode {
             Mode::Auto => Self::Auto,
             Mode::Native => Self::Native,
+            Mode::Tc => Self::Tc,
             Mode::Generic => Self::Generic,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _},
+    path::Path,
     time::Duration,
 };
 
@@ -14,7 +15,8 @@ use super::doctor::seconds;
 use crate::{
     bpffs,
     control::{Answer, Request, client::Client},
-    dataplane::{self, PinnedMaps},
+    daemon::present,
+    dataplane::{self, Mode, PinnedMaps, Present},
     netlink::client::Netlink,
     run_dir::RunDir,
     status::{self, Status, VerdictFilter},
@@ -123,15 +125,21 @@ fn read_somehow(run_dir: &RunDir, interface: &str) -> Result<Option<Status>> {
         return Ok(None);
     }
     let maps = PinnedMaps::find(&pin_root, interface)?;
-    status::unattended(interface, &xdp_mode(interface)?, &maps).map(Some)
+    status::unattended(interface, &mode(interface, &pin_root)?, &maps).map(Some)
 }
 
-/// Where the kernel says that the interface's XDP program runs.
-fn xdp_mode(interface: &str) -> Result<String> {
+/// Where the kernel says that the interface's program at ingress runs.
+fn mode(interface: &str, pin_root: &Path) -> Result<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    let links = runtime.block_on(async { Netlink::connect()?.links().await })?;
-    let xdp = links.into_iter().find(|link| link.name == interface).and_then(|link| link.xdp);
-    Ok(xdp.map_or("no", |xdp| xdp.mode).to_owned())
+    let present = runtime.block_on(async {
+        let netlink = Netlink::connect()?;
+        match netlink.links().await?.into_iter().find(|link| link.name == interface) {
+            Some(device) => present::read(&netlink, &device).await,
+            None => Ok(Present::default()),
+        }
+    })?;
+    let mode = dataplane::attached_mode(pin_root, interface, &present)?;
+    Ok(mode.map_or("no", Mode::name).to_owned())
 }
 
 /// The status of the interface's agent; `None` when there is none.

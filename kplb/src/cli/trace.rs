@@ -32,7 +32,7 @@ are show only if --verdict asks for them.
 One trace runs on an interface at a time. It costs something while it runs, and ends with --count, Ctrl-C, or a few
 seconds after it was killed. It needs no agent; who runs without one has no names, and addresses stand for them.
 
-The JSON form is one object a line: `time`, `interface`, `hook` (xdp: came in; tc: about to leave), `verdict`,
+The JSON form is one object a line: `time`, `interface`, `hook` (in: it came in; out: it was about to leave), `verdict`,
 `direction` (to-backend, to-client, null), `length` of the frame, `protocol`, `service`, `backend`, `before` and `after`
 (null: not changed), each with `source`, `destination`, `source_mac`, `destination_mac`, `ttl`, `flags`, `sequence`,
 `acknowledgement`, `window`, `note`, `about_source` and `about_destination`. What a packet does not have is null. Fields

@@ -6,17 +6,17 @@ use anyhow::{Context as _, Result, ensure};
 use kplb_common::net::Mac;
 use tracing::{debug, error, info, warn};
 
-use super::{hooks::Hooks, surroundings::Surroundings};
+use super::{
+    hooks::Hooks,
+    surroundings::{Running, Surroundings},
+};
 use crate::{
     announce::Announcer,
     config::VrrpConfig,
     dataplane::Leases,
     election::{Election, Equipment, Notice},
     model::Family,
-    netlink::{
-        facts::{Snapshot, Survey},
-        message::Link,
-    },
+    netlink::facts::{Snapshot, Survey},
     vrrp::{
         fsm::{Fault, State},
         settings::Settings,
@@ -133,10 +133,10 @@ impl Campaign {
 
     /// Whatever may keep this node from being master, from what the kernel says now; and what of the interface the
     /// election goes by.
-    pub(super) fn judge(&mut self, surroundings: &Surroundings, program: u32) {
+    pub(super) fn judge(&mut self, surroundings: &Surroundings) {
         let link = surroundings.link();
         self.set_fault(None, Fault::LinkDown, !link.is_up || !link.has_carrier);
-        self.set_fault(None, Fault::DataPathDown, !runs(surroundings.device(), program));
+        self.set_fault(None, Fault::DataPathDown, surroundings.data_path() == Running::No);
         if let Some(mac) = link.mac
             && mac != self.mac
         {
@@ -177,11 +177,6 @@ impl Campaign {
             self.election.set_fault(family, fault, is_raised);
         }
     }
-}
-
-/// Whether this XDP program is still on the interface.
-fn runs(link: &Link, program: u32) -> bool {
-    link.xdp.as_ref().is_some_and(|xdp| xdp.ids.contains(&program))
 }
 
 /// A virtual router for each family of the VIPs.

@@ -10,7 +10,7 @@ use tracing::{debug, error};
 
 use super::first_error;
 use crate::{
-    dataplane,
+    dataplane::{self, ClassicFilter, ClassicFilters, Side},
     netlink::client::{Change, Netlink},
     run_dir::{Lock, Record},
 };
@@ -46,20 +46,26 @@ pub fn record(lock: &Lock, unreadable: Unreadable<'_>) -> Result<Record> {
 /// # Errors
 /// If something cannot be removed.
 pub async fn remove(lock: &Lock, interface: &str, pin_root: &Path, record: &Record) -> Result<Vec<String>> {
-    let Record { vips, classic, .. } = record;
-    let mut removed = remove_vips(interface, vips, None).await.context("its programs stay until its VIPs are gone")?;
+    let ClassicFilters { ingress, egress } = record.filters();
+    let mut removed =
+        remove_vips(interface, &record.vips, None).await.context("its programs stay until its VIPs are gone")?;
     lock.remove_record()?;
+    // The client's side first, so that no packet is rewritten whose reply would not be.
+    detach_classic(interface, Side::Ingress, ingress);
     if dataplane::remove_all_pins(pin_root, interface)? {
         removed.push("its programs and maps".to_owned());
     }
-    // After the client's side, so that no packet is rewritten whose reply would not be.
-    if let Some(filter) = *classic
-        && let Err(error) = dataplane::detach_classic(interface, filter)
+    detach_classic(interface, Side::Egress, egress);
+    Ok(removed)
+}
+
+fn detach_classic(interface: &str, side: Side, filter: Option<ClassicFilter>) {
+    if let Some(filter) = filter
+        && let Err(error) = dataplane::detach_classic(interface, side, filter)
     {
         // The interface may be gone, and its filters with it.
         debug!("{error:#}");
     }
-    Ok(removed)
 }
 
 /// Removes those of the VIPs that can be removed, but not from the link with the index `keep`. Must be called on a tokio runtime.

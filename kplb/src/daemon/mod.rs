@@ -16,6 +16,7 @@ mod local;
 pub(crate) mod manager;
 pub(crate) mod obstacle;
 pub(crate) mod preflight;
+pub(crate) mod present;
 mod probe;
 mod reload;
 mod report;
@@ -161,12 +162,15 @@ impl Added {
         if let Some(mut vips) = self.vips {
             results.push(vips.remove_all(lock).await);
         }
+        let program = self.dataplane.as_ref().and_then(Dataplane::program);
         if let Some(dataplane) = self.dataplane {
             results.push(dataplane.detach());
         }
         if let Some(mut surroundings) = self.surroundings {
             surroundings.release_next_hops().await;
-            results.push(surroundings.wait_for_detach().await);
+            if let Some(program) = program {
+                results.push(surroundings.wait_for_detach(program).await);
+            }
         }
         first_error(results).context("could not remove everything")?;
         if had_dataplane {

@@ -9,15 +9,14 @@ use tokio::time::{Instant, sleep};
 use super::obstacle::Obstacle;
 use crate::netlink::{
     client::Netlink,
-    features,
     message::{Link, XdpProgram},
 };
 
 const LOCAL_PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 const RESERVED_PORTS: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 /// The kernel detaches a program some time after its last pin is gone.
-const DETACH_PATIENCE: Duration = Duration::from_secs(2);
-const DETACH_POLL: Duration = Duration::from_millis(10);
+pub(super) const DETACH_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const DETACH_POLL: Duration = Duration::from_millis(10);
 
 /// Finds the interface, which must be an Ethernet interface that is up.
 pub(super) async fn interface(netlink: &Netlink, name: &str) -> Result<Link> {
@@ -49,9 +48,7 @@ pub(super) async fn vlan_interface(netlink: &Netlink, device: &Link, vlan: Vlan)
         return Ok(device.clone());
     }
     let links = netlink.links().await?;
-    let link = find_vlan(&links, device, vlan)?;
-    leaves_tags(&device.name, &features::active(&device.name).await?)?;
-    Ok(link.clone())
+    Ok(find_vlan(&links, device, vlan)?.clone())
 }
 
 /// The interface that has the node's addresses in a VLAN of `device`.
@@ -67,7 +64,10 @@ pub(crate) fn leaves_tags(device: &str, active: &BTreeSet<String>) -> Result<(),
             "{device} takes VLAN tags off before an XDP program sees them ({feature}), so that the program cannot tell one \
              VLAN from another"
         ),
-        format!("make it leave them with `ethtool -K {device} {feature} off`"),
+        format!(
+            "`--mode auto` or `--mode tc` takes them from where they are; or make it leave them with `ethtool -K {device} \
+             {feature} off`"
+        ),
     ))
 }
 
@@ -91,14 +91,6 @@ fn no_vlan_interface(device: &str, vlan: Vlan) -> Obstacle {
     )
 }
 
-/// Makes sure that the interface has no XDP program.
-pub(super) async fn no_xdp(netlink: &Netlink, link: &Link) -> Result<()> {
-    match without_xdp(netlink, link).await? {
-        Some(program) => Err(foreign_program(&link.name, &program).into()),
-        None => Ok(()),
-    }
-}
-
 /// Waits until the interface has no XDP program, and gives back the one that stays.
 pub(super) async fn without_xdp(netlink: &Netlink, link: &Link) -> Result<Option<XdpProgram>> {
     let deadline = Instant::now() + DETACH_PATIENCE;
@@ -112,15 +104,10 @@ pub(super) async fn without_xdp(netlink: &Netlink, link: &Link) -> Result<Option
 
 /// That an interface has a program of somebody else.
 pub(crate) fn foreign_program(interface: &str, program: &XdpProgram) -> Obstacle {
-    let ids: Vec<_> = program.ids.iter().map(ToString::to_string).collect();
     Obstacle::new(
+        format!("{interface} already has {program}, and kplb does not replace it"),
         format!(
-            "{interface} already has an XDP program (id {}, {} mode), and kplb does not replace it",
-            list(&ids),
-            program.mode
-        ),
-        format!(
-            "see it with `bpftool prog show` or `ip -details link show dev {interface}`, and remove it with the tool that \
+            "`--mode auto` or `--mode tc` leaves it there and does without; see it with `bpftool prog show` or `ip -details link show dev {interface}`, and remove it with the tool that \
              attached it or with `ip link set dev {interface} xdp off`"
         ),
     )

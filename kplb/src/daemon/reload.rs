@@ -118,7 +118,7 @@ impl Agent<'_> {
         if let (Claim::Elected(current), Some(mut campaign)) = (&mut self.claim, campaign) {
             // What this node is master of, it goes on with: its lease has not ended.
             current.quit(None).await;
-            campaign.judge(self.surroundings, self.attached.program);
+            campaign.judge(self.surroundings);
             campaign.election().begin();
             **current = campaign;
         }

@@ -70,6 +70,7 @@ pub(super) fn report(sources: &Sources<'_>) -> Status {
         interface: (*interface).to_owned(),
         mode: attached.mode.to_string(),
         mode_reason: attached.reason.clone(),
+        mode_cost: attached.mode.cost().to_owned(),
         pid: Some(process::id()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: uptime.as_secs(),

@@ -207,7 +207,7 @@ impl Agent<'_> {
             Change::Unneeded
         };
         if let Claim::Elected(campaign) = &mut self.claim {
-            campaign.judge(self.surroundings, self.attached.program);
+            campaign.judge(self.surroundings);
         }
         if changes.topology {
             self.banish_strays().await;
@@ -453,7 +453,7 @@ impl Agent<'_> {
     async fn judge_itself(&mut self) -> ControlFlow<Ending> {
         if let Claim::Elected(campaign) = &mut self.claim {
             match self.surroundings.refresh_link().await {
-                Ok(()) => campaign.judge(self.surroundings, self.attached.program),
+                Ok(()) => campaign.judge(self.surroundings),
                 Err(error) => error!("cannot read the interface: {error:#}"),
             }
             if let Err(error) = self.vips.retry().await {

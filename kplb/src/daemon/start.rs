@@ -24,7 +24,7 @@ use super::{
     leftovers::{self, Unreadable},
     local::Local,
     manager::{self, Watchdog},
-    preflight,
+    preflight, present,
     probe::{self, Occasion},
     search::Search,
     serve::Agent,
@@ -37,16 +37,17 @@ use crate::{
     config::Config,
     control::server::Server,
     dataplane::{
-        self, Attached, ClassicFilter, Dataplane, FlowTableSizes, Layout, LoadOptions, Predecessor, XdpMode,
+        self, Attached, Dataplane, FlowTableSizes, Layout, LoadOptions, ModeChoice, NativeXdp, Predecessor, Present,
         boottime_now_ns,
     },
+    driver::Driver,
     election::HEARTBEAT,
     health::fsm::Health,
     ids::Ids,
     maglev::Rings,
     metrics::server::Listener,
     model::{self, Conditions, Desired, Family},
-    netlink::{client::Netlink, message::Link, watch::Watch},
+    netlink::{client::Netlink, features, message::Link, watch::Watch},
     plan::{Operation, plan},
     reset::Resetter,
     run_dir::Lock,
@@ -78,7 +79,8 @@ pub(super) async fn start<'a>(
     let device = preflight::interface(&netlink, interface).await?;
     let vip_addresses = config.vips();
     let record = leftovers::record(lock, Unreadable::Assume(&vip_addresses))?;
-    let predecessor = Predecessor::find(&options.pin_root, interface, device.programs(), record.build)?;
+    let present = present::read(&netlink, &device).await?;
+    let predecessor = Predecessor::find(&options.pin_root, interface, &present, record.traces())?;
     added.is_taken_over = predecessor.is_some();
     match &predecessor {
         Some(predecessor) => {
@@ -89,9 +91,9 @@ pub(super) async fn start<'a>(
             if !leftovers.is_empty() {
                 warn!("an earlier agent was killed; removed {}", leftovers.join(", "));
             }
-            preflight::no_xdp(&netlink, &device).await?;
         }
     }
+    let native = native_xdp(options, &netlink, &device, predecessor.as_ref().map(|_| &present)).await?;
     let is_new = predecessor.is_none();
     let link = preflight::vlan_interface(&netlink, &device, config.node.vlan).await?;
 
@@ -109,7 +111,7 @@ pub(super) async fn start<'a>(
     let early = if is_new { Some(Backends::start(&Cast::new(config.clone(), &[]), lock)?) } else { None };
 
     bpffs::ensure(&options.pin_root)?;
-    let dataplane = added.dataplane.insert(load(options, &device, predecessor, record.classic)?);
+    let dataplane = added.dataplane.insert(load(options, &device, predecessor, native)?);
     let mut rings = Rings::default();
     let Succession { cast, ids, held, health } = succeed(config, dataplane)?;
     if let Some(held) = &held {
@@ -145,7 +147,11 @@ pub(super) async fn start<'a>(
     // Between two builds the programs are of neither.
     lock.amend_record(|record| record.build = None)?;
     let attached = dataplane.attach()?;
-    lock.amend_record(|record| record.classic = attached.classic)?;
+    surroundings.look_after(attached.clone());
+    lock.amend_record(|record| {
+        (record.classic_ingress, record.classic) = (attached.classic.ingress, attached.classic.egress);
+        record.mode = Some((options.mode, attached.reason.clone()));
+    })?;
     let local = Local::start(config, dataplane);
     dataplane.forget_predecessor()?;
     let generation = record.generation + 1;
@@ -205,7 +211,7 @@ pub(super) async fn start<'a>(
             agent.vips.release(&others, lock).await?;
             probe::other_owners(Occasion::Start, agent.surroundings, &others);
             agent.surroundings.refresh_link().await?;
-            campaign.judge(agent.surroundings, agent.attached.program);
+            campaign.judge(agent.surroundings);
             campaign.election().begin();
         }
     }
@@ -296,21 +302,41 @@ async fn settle(config: &Config, surroundings: &mut Surroundings, watch: &mut Wa
     }
 }
 
-fn load(
+/// What is known of native XDP on the device. Where something keeps XDP from seeing what it must, there is TC, unless XDP is
+/// what the user wants.
+async fn native_xdp(
     options: &Options,
+    netlink: &Netlink,
     device: &Link,
-    predecessor: Option<Predecessor>,
-    classic: Option<ClassicFilter>,
-) -> Result<Dataplane> {
+    predecessor: Option<&Present>,
+) -> Result<NativeXdp> {
+    if options.mode == ModeChoice::Tc {
+        return Ok(NativeXdp::Unknown);
+    }
+    let own = predecessor.map(|present| &present.xdp[..]).unwrap_or_default();
+    let foreign = if device.programs() == own { None } else { preflight::without_xdp(netlink, device).await? };
+    let obstacle = match foreign {
+        Some(program) => Err(preflight::foreign_program(&device.name, &program)),
+        None if options.config.node.vlan.is_none() => Ok(()),
+        None => preflight::leaves_tags(&device.name, &features::active(&device.name).await?),
+    };
+    match (obstacle, options.mode) {
+        (Err(obstacle), ModeChoice::Auto) => Ok(NativeXdp::Unfit(obstacle.what)),
+        (Err(obstacle), _) => Err(obstacle.into()),
+        (Ok(()), ModeChoice::Auto) => Ok(Driver::of(&device.name, device.index).await.native_xdp(device)),
+        (Ok(()), _) => Ok(NativeXdp::Unknown),
+    }
+}
+
+fn load(options: &Options, device: &Link, predecessor: Option<Predecessor>, native: NativeXdp) -> Result<Dataplane> {
     let flows = &options.config.flows;
     Dataplane::load(LoadOptions {
         interface: &options.interface,
         interface_index: device.index,
         mode: options.mode,
         pin_directory: &dataplane::pin_directory(&options.pin_root, &options.interface),
+        native,
         predecessor,
-        current: device.xdp.as_ref().and_then(|xdp| XdpMode::from_name(xdp.mode)),
-        classic,
         flows: FlowTableSizes { max_flows: flows.max, max_half_open: flows.max_half_open },
         log_level: options.log_level,
     })
@@ -320,6 +346,7 @@ fn load(
 fn say_ready(options: &Options, attached: &Attached, desired: &Desired) {
     let vips: Vec<String> = desired.services.keys().map(ToString::to_string).collect();
     let vips = vips.join(", ");
-    info!("ready: {} XDP on {} ({}), serving {vips}", attached.mode, options.interface, attached.reason);
-    manager::ready(&format!("{} XDP, serving {vips}", attached.mode));
+    let title = attached.mode.title();
+    info!("ready: {title} on {} ({}), serving {vips}", options.interface, attached.reason);
+    manager::ready(&format!("{title}, serving {vips}"));
 }

@@ -9,10 +9,15 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use kplb_common::net::Mac;
+use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use super::preflight;
+use super::{
+    preflight::{DETACH_PATIENCE, DETACH_POLL},
+    present,
+};
 use crate::{
+    dataplane::Attached,
     netlink::{
         client::Netlink,
         facts::{KnownNeighbours, Reach, Snapshot, Standing, Survey},
@@ -28,6 +33,8 @@ pub(super) struct Surroundings {
     netlink: Netlink,
     /// The interface that the programs are on: that of the snapshot, or the one that carries its VLAN's frames.
     device: Link,
+    /// What is attached to that one, once something is, and whether it is still there.
+    attached: Option<(Attached, Running)>,
     snapshot: Snapshot,
     known: KnownNeighbours,
     /// Next hops whose entries this agent made the kernel look after.
@@ -38,6 +45,13 @@ pub(super) struct Surroundings {
     backends: BTreeSet<IpAddr>,
     vips: BTreeSet<IpAddr>,
     survey: Survey,
+}
+
+/// Whether the data path sees packets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Running {
+    Yes,
+    No,
 }
 
 /// The interface is no longer there.
@@ -59,7 +73,9 @@ impl Surroundings {
         let survey = Survey { mac, ipv4: None, ipv6: None, local: BTreeSet::new(), reach: BTreeMap::new() };
         let wire = PacketSocket::open(&snapshot.link.name)?;
         let (known, managed, pacing) = (KnownNeighbours::default(), BTreeSet::new(), Pacing::default());
-        let mut surroundings = Self { netlink, device, snapshot, known, managed, wire, pacing, backends, vips, survey };
+        let attached = None;
+        let mut surroundings =
+            Self { netlink, device, attached, snapshot, known, managed, wire, pacing, backends, vips, survey };
         surroundings.refresh(Changes::everything()).await?;
         Ok(surroundings)
     }
@@ -93,6 +109,10 @@ impl Surroundings {
     /// [`InterfaceGone`], or that the kernel could not be asked.
     pub(super) async fn refresh_link(&mut self) -> Result<()> {
         self.device = self.netlink.link(self.device.index).await?.ok_or(InterfaceGone)?;
+        if let Some((attached, running)) = &mut self.attached {
+            let runs = present::runs(&self.netlink, &self.device, attached).await?;
+            *running = if runs { Running::Yes } else { Running::No };
+        }
         self.snapshot.link = self.netlink.link(self.snapshot.link.index).await?.ok_or(InterfaceGone)?;
         Ok(())
     }
@@ -189,12 +209,18 @@ impl Surroundings {
         }
     }
 
-    /// Waits until the kernel has taken the XDP program off: it does so some time after the last pin is gone, and
+    /// Waits until the kernel has taken this program off the interface: it does so some time after the last pin is gone, and
     /// "detached" should mean just that.
-    pub(super) async fn wait_for_detach(&self) -> Result<()> {
-        let Some(link) = self.netlink.link(self.device.index).await? else { return Ok(()) };
-        if let Some(program) = preflight::without_xdp(&self.netlink, &link).await? {
-            warn!("{} still has an XDP program ({} mode, id {:?})", link.name, program.mode, program.ids);
+    pub(super) async fn wait_for_detach(&self, program: u32) -> Result<()> {
+        let deadline = Instant::now() + DETACH_PATIENCE;
+        while let Some(device) = self.netlink.link(self.device.index).await?
+            && present::read(&self.netlink, &device).await?.has(program)
+        {
+            if Instant::now() >= deadline {
+                warn!("{} still has the program with id {program}", device.name);
+                break;
+            }
+            sleep(DETACH_POLL).await;
         }
         Ok(())
     }
@@ -240,9 +266,14 @@ impl Surroundings {
         &self.survey
     }
 
-    /// The interface that the programs are on.
-    pub(super) const fn device(&self) -> &Link {
-        &self.device
+    /// From now on there is this to look after.
+    pub(super) fn look_after(&mut self, attached: Attached) {
+        self.attached = Some((attached, Running::Yes));
+    }
+
+    /// Whether the program at ingress is there, as last read.
+    pub(super) fn data_path(&self) -> Running {
+        self.attached.as_ref().map_or(Running::No, |(_, running)| *running)
     }
 
     /// The interface that has the addresses: that of the VLAN, if the node is in one.

@@ -10,6 +10,7 @@ mod counters;
 mod kernel;
 mod leases;
 mod local;
+mod mode;
 mod object;
 mod pinned;
 mod pins;
@@ -20,15 +21,16 @@ mod tracing;
 mod trial;
 
 use anyhow::Context as _;
-pub use attach::{Attached, ClassicFilter, ModeChoice, XdpMode, detach_classic};
+pub use attach::{Attached, ClassicFilter, ClassicFilters, Side, detach_classic, tcx_programs};
 use aya::{Ebpf, maps::Map};
 pub use counters::Counters;
 pub use kernel::{Dataplane, FlowTableSizes, LoadOptions};
 pub use leases::{Leases, boottime_now_ns, monotonic_now_ns};
+pub use mode::{Mode, ModeChoice, NativeXdp};
 pub use object::{FLOOR_OBJECT, OBJECT, build};
 pub use pinned::{FlowFamily, FlowTables, PinnedMaps, from_ip, pinned_interfaces, protocol, to_ip};
 pub use pins::{pin_directory, remove_all_pins};
-pub use predecessor::{Layout, Predecessor};
+pub use predecessor::{Layout, Predecessor, Present, TcProgram, Traces, attached_mode};
 pub use records::{Reports, Sighting};
 
 /// A map of the object as the type that it has.

@@ -3,6 +3,8 @@
 //! ```text
 //! <root>/v<LAYOUT_VERSION>/<interface>/maps/<MAP>
 //!                                     /xdp       link of kplb_xdp
+//!                                     /tc-ingress
+//!                                                link of kplb_tc_ingress, in place of the former
 //!                                     /tc        link of kplb_tc
 //!                                     /sockets/<PROGRAM>
 //!                                                links of the programs at the sockets of this node
@@ -46,9 +48,19 @@ pub(super) fn xdp_link(directory: &Path) -> PathBuf {
     directory.join("xdp")
 }
 
-/// Where the link of the TC program is pinned.
+/// Where the link of the TC program at ingress is pinned.
+pub(super) fn tc_ingress_link(directory: &Path) -> PathBuf {
+    directory.join("tc-ingress")
+}
+
+/// Where the link of the TC program at egress is pinned.
 pub(super) fn tc_link(directory: &Path) -> PathBuf {
     directory.join("tc")
+}
+
+/// Where the links of the programs on the interface are pinned, the client's side first.
+fn links(directory: &Path) -> [PathBuf; 3] {
+    [xdp_link(directory), tc_ingress_link(directory), tc_link(directory)]
 }
 
 /// Where the links of the programs at sockets are pinned.
@@ -114,7 +126,7 @@ pub(super) fn remove_pins(directory: &Path) -> anyhow::Result<bool> {
     for sockets in [sockets(directory), old_sockets(directory)] {
         found |= remove_all(&sockets)?;
     }
-    for link in [xdp_link(directory), tc_link(directory)] {
+    for link in links(directory) {
         found |= remove_file(&link)?;
     }
     // The maps, and whatever else another layout has.
@@ -128,7 +140,7 @@ pub(super) fn remove_pins(directory: &Path) -> anyhow::Result<bool> {
 
 /// Removes the pins of the links of the interface's programs.
 pub(super) fn remove_links(directory: &Path) -> anyhow::Result<()> {
-    [xdp_link(directory), tc_link(directory)].iter().try_for_each(|link| remove_file(link).map(drop))
+    links(directory).iter().try_for_each(|link| remove_file(link).map(drop))
 }
 
 /// Removes a directory of pins and all below it.

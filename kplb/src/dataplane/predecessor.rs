@@ -5,18 +5,68 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
-use aya::programs::links::{FdLink, PinnedLink};
+use aya::{maps::MapInfo, programs::loaded_programs};
+use kplb_common::abi::map;
 use tracing::warn;
 
-use super::pins;
+use super::{
+    attach::{self, Attached, ClassicFilter, ClassicFilters},
+    mode::{Mode, ModeChoice},
+    pins,
+};
+
+/// What is at the ingress of an interface, whosever it is.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Present {
+    /// Ids of XDP programs.
+    pub xdp: Vec<u32>,
+    /// The mode in which those run, if it is one of kplb's.
+    pub xdp_mode: Option<Mode>,
+    /// TC programs.
+    pub tc: Vec<TcProgram>,
+}
+
+/// A TC program on an interface.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TcProgram {
+    /// Its id.
+    pub id: u32,
+    /// Its filter, if it is there by one, and not by a link.
+    pub filter: Option<ClassicFilter>,
+}
+
+impl Present {
+    /// Whether the program with this id is there.
+    pub fn has(&self, program: u32) -> bool {
+        self.xdp.contains(&program) || self.tc.iter().any(|tc| tc.id == program)
+    }
+}
+
+/// What an agent has written down of what it attached.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Traces {
+    /// Of which build the programs are, by [`super::build`].
+    pub build: Option<u64>,
+    /// Filters that are no links.
+    pub classic: ClassicFilters,
+    /// Which mode it was asked for, and why it took the one that it took.
+    pub mode: Option<(ModeChoice, String)>,
+}
 
 /// Attached programs, and the directory of their pins.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Predecessor {
-    pub(super) directory: PathBuf,
+    directory: PathBuf,
     layout: Layout,
     build: Option<u64>,
+    choice: Option<ModeChoice>,
+    /// Where its program at ingress runs.
+    pub(super) mode: Mode,
+    /// Why there.
+    reason: Option<String>,
+    /// Id of that program.
+    program: u32,
+    pub(super) classic: ClassicFilters,
 }
 
 /// Of which layout its maps are.
@@ -30,23 +80,21 @@ pub enum Layout {
 
 impl Predecessor {
     /// The one whose program is among those on the interface; what is pinned for it and attached nowhere any more is
-    /// removed. `build`: that of its programs, by [`super::build`], as far as it is known.
+    /// removed. `traces`: as far as they are known.
     ///
     /// # Errors
     /// If pins cannot be listed or removed.
-    pub fn find(
-        root: &Path,
-        interface: &str,
-        on_interface: &[u32],
-        build: Option<u64>,
-    ) -> anyhow::Result<Option<Self>> {
+    pub fn find(root: &Path, interface: &str, present: &Present, traces: Traces) -> anyhow::Result<Option<Self>> {
         let own = pins::pin_directory(root, interface);
         let mut found = None;
+        let Traces { build, classic, mode } = traces;
+        let (choice, reason) = mode.unzip();
         for directory in pins::directories(root, interface)? {
-            let is_attached = program(&directory).is_some_and(|program| on_interface.contains(&program));
-            if is_attached && found.is_none() {
+            let ingress = if found.is_none() { ingress(&directory, present) } else { None };
+            if let Some((program, mode, filter)) = ingress {
                 let layout = if directory == own { Layout::Same } else { Layout::Other };
-                found = Some(Self { directory, layout, build });
+                let classic = ClassicFilters { ingress: filter, ..classic };
+                found = Some(Self { directory, layout, build, choice, mode, reason: reason.clone(), program, classic });
             } else if pins::remove_pins(&directory)? {
                 warn!("removed pins of programs that are attached no longer, in {}", directory.display());
             }
@@ -54,28 +102,66 @@ impl Predecessor {
         Ok(found)
     }
 
-    /// Whether its programs are of this build, so that nothing would be won by exchanging them.
-    pub(super) fn is_of(&self, build: u64) -> bool {
-        self.layout == Layout::Same && self.build == Some(build)
+    /// Whether its programs are of this build, and where this choice would have them, so that nothing would be won by
+    /// exchanging them.
+    pub(super) fn is_like(&self, build: u64, choice: ModeChoice) -> bool {
+        let is_in_place = self.choice == Some(choice) || choice.only() == Some(self.mode);
+        self.layout == Layout::Same && self.build == Some(build) && is_in_place
     }
 
     /// Of which layout its maps are.
     pub const fn layout(&self) -> Layout {
         self.layout
     }
-}
 
-/// The program that the pinned link of `kplb_xdp` leads to.
-fn program(directory: &Path) -> Option<u32> {
-    let link = FdLink::from(PinnedLink::from_pin(pins::xdp_link(directory)).ok()?);
-    Some(link.info().ok()?.program_id())
-}
-
-/// Opens a pinned link, if there is one.
-pub(super) fn link(path: &Path) -> anyhow::Result<Option<FdLink>> {
-    if !path.exists() {
-        return Ok(None);
+    /// How its programs are attached.
+    pub(super) fn attached(&self) -> Attached {
+        let reason = self.reason.clone().unwrap_or_else(|| "as an earlier agent has left it".to_owned());
+        Attached { mode: self.mode, reason, program: self.program, classic: self.classic }
     }
-    let link = PinnedLink::from_pin(path).with_context(|| format!("open the pinned link {}", path.display()))?;
-    Ok(Some(link.into()))
+
+    /// Where its pins are.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+/// Where the program at ingress runs that is pinned for an interface; none if it is not among those that are there.
+///
+/// # Errors
+/// If pins cannot be listed.
+pub fn attached_mode(root: &Path, interface: &str, present: &Present) -> anyhow::Result<Option<Mode>> {
+    let directories = pins::directories(root, interface)?;
+    Ok(directories.iter().find_map(|directory| ingress(directory, present)).map(|(_, mode, _)| mode))
+}
+
+/// Id, mode and filter of the program at ingress whose pins are in a directory.
+fn ingress(directory: &Path, present: &Present) -> Option<(u32, Mode, Option<ClassicFilter>)> {
+    if let (Some(id), Some(mode)) = (program(&pins::xdp_link(directory)), present.xdp_mode)
+        && present.xdp.contains(&id)
+    {
+        return Some((id, mode, None));
+    }
+    if let Some(id) = program(&pins::tc_ingress_link(directory))
+        && present.tc.iter().any(|tc| tc.id == id)
+    {
+        return Some((id, Mode::Tc, None));
+    }
+    let of_filters: Vec<_> = present.tc.iter().filter_map(|tc| Some((tc.id, tc.filter?))).collect();
+    if of_filters.is_empty() {
+        return None;
+    }
+    // A filter is pinned nowhere; its program is known by its maps, which are.
+    let node = MapInfo::from_pin(pins::maps(directory).join(map::NODE)).ok()?.id();
+    let uses_node = |id: u32| {
+        let info = loaded_programs().filter_map(Result::ok).find(|info| info.id() == id);
+        info.and_then(|info| info.map_ids().ok()?).is_some_and(|maps| maps.contains(&node))
+    };
+    let (id, filter) = of_filters.into_iter().find(|(id, _)| uses_node(*id))?;
+    Some((id, Mode::Tc, Some(filter)))
+}
+
+/// The program that a pinned link leads to.
+fn program(path: &Path) -> Option<u32> {
+    Some(attach::open_link(path).ok()??.info().ok()?.program_id())
 }

@@ -1,13 +1,13 @@
 //! Whether the kernel takes the programs: they are loaded, and let go again. Nothing is pinned or attached.
 
 use anyhow::Context as _;
-use aya::{
-    EbpfLoader,
-    programs::{SchedClassifier, Xdp},
-};
+use aya::EbpfLoader;
 use kplb_common::abi::{self, map};
 
-use super::{local, object::OBJECT};
+use super::{
+    local,
+    object::{self, OBJECT},
+};
 
 /// Enough to be a table.
 const ENTRIES: u32 = 1024;
@@ -33,15 +33,8 @@ pub fn trial() -> anyhow::Result<Trial> {
         loader.map_max_entries(name, ENTRIES);
     }
     let mut ebpf = loader.load(OBJECT).context("load the BPF object")?;
-    let mut load = |name: &str| -> anyhow::Result<()> {
-        let program = ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
-        let loaded = match name {
-            abi::TC_PROGRAM => <&mut SchedClassifier>::try_from(program)?.load(),
-            _ => <&mut Xdp>::try_from(program)?.load(),
-        };
-        loaded.with_context(|| format!("the kernel does not accept the program {name}"))
-    };
-    let forwarding = [abi::XDP_PROGRAM, abi::TC_PROGRAM, abi::SWEEP_PROGRAM].into_iter().try_for_each(&mut load);
+    let programs = [abi::XDP_PROGRAM, abi::TC_INGRESS_PROGRAM, abi::TC_PROGRAM, abi::SWEEP_PROGRAM];
+    let forwarding = programs.into_iter().try_for_each(|name| object::load_program(&mut ebpf, name));
     Ok(Trial { forwarding, sockets: local::load(&mut ebpf) })
 }
 

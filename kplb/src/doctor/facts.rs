@@ -10,11 +10,12 @@ use std::{
 use crate::{
     config::Config,
     daemon::preflight::OwnPorts,
+    dataplane::Mode,
+    driver::Driver,
     health::outcome::Outcome,
     netlink::{
         facts::{Snapshot, Survey},
         message::Link,
-        netdev::XdpFeatures,
     },
     vrrp::{
         receive::{Invalid, Remark},
@@ -104,14 +105,14 @@ pub(super) struct Interface {
     pub(super) name: String,
     /// All interfaces.
     pub(super) links: Vec<Link>,
-    /// Its driver, where sysfs names one.
-    pub(super) driver: Option<String>,
-    /// What the driver says; none where the kernel cannot say it.
-    pub(super) xdp_features: Known<Option<XdpFeatures>>,
+    /// Its driver.
+    pub(super) driver: Driver,
     /// Features of the hardware that are on.
     pub(super) active_features: Known<BTreeSet<String>>,
     /// The agent on it.
     pub(super) agent: Option<Agent>,
+    /// Where a program runs that an agent has left.
+    pub(super) left: Option<Mode>,
     /// Whether an agent has left pins.
     pub(super) has_pins: bool,
     /// The node as an agent would see it; none without a configuration.

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use kplb_common::node::Vlan;
+
 use super::{
     Facts, Finding,
     facts::{Configuration, Host, Interface},
@@ -9,43 +11,13 @@ use super::{
 use crate::{
     config::Config,
     daemon::{obstacle::Obstacle, preflight},
+    dataplane::{Mode, NativeXdp},
+    driver::Driver,
     ids::Ids,
     maglev::Rings,
     model::{self, Conditions},
     netlink::message::{Link, Suitability},
 };
-
-/// Drivers with native XDP in the oldest kernel that kplb runs on, for those that do not say it themselves.
-///
-/// Source: `ndo_bpf` with `XDP_SETUP_PROG` in the kernel's drivers/net, version 5.18.
-const NATIVE_DRIVERS: [&str; 26] = [
-    "bnxt_en",
-    "cpsw",
-    "dpaa2-eth",
-    "ena",
-    "fsl_enetc",
-    "fsl_dpa",
-    "hv_netvsc",
-    "i40e",
-    "ice",
-    "igb",
-    "igc",
-    "ixgbe",
-    "ixgbevf",
-    "mlx4_en",
-    "mlx5_core",
-    "mvneta",
-    "mvpp2",
-    "netsec",
-    "nfp",
-    "qede",
-    "sfc",
-    "st_gmac",
-    "thunder-nic",
-    "tsnep",
-    "veth",
-    "virtio_net",
-];
 
 pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![configuration(&facts.configuration)];
@@ -62,7 +34,8 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
         }
     };
     findings.push(link(device));
-    findings.extend(xdp(&facts.host, interface, device));
+    let vlan_of_node = facts.configuration.config().map_or(Vlan::NONE, |config| config.node.vlan);
+    findings.extend(programs(&facts.host, interface, device, vlan_of_node));
     if let Some(config) = facts.configuration.config() {
         findings.extend(vlan(interface, device, config));
         findings.extend(addresses(interface, config));
@@ -105,57 +78,70 @@ fn link(link: &Link) -> Finding {
 }
 
 /// Who is attached, and in which mode an agent would be.
-fn xdp(host: &Host, interface: &Interface, device: &Link) -> Vec<Finding> {
-    const TOPIC: &str = "xdp";
+fn programs(host: &Host, interface: &Interface, device: &Link, vlan: Vlan) -> Vec<Finding> {
+    const TOPIC: &str = "programs";
     if let Some(agent) = &interface.agent {
-        let text = format!("kplb (pid {}) is attached, {} mode: {}", agent.pid, agent.mode, agent.mode_reason);
-        return vec![match agent.mode.as_str() {
-            "native" => Finding::ok(TOPIC, text),
-            _ => Finding::note(TOPIC, text),
+        let mode = Mode::from_name(&agent.mode);
+        let title = mode.map_or("of an unknown mode", Mode::title);
+        let text = format!("kplb (pid {}) is attached, {title}: {}", agent.pid, agent.mode_reason);
+        return vec![match mode {
+            Some(mode @ (Mode::Native | Mode::Tc)) => Finding::ok(TOPIC, format!("{text}; it costs {}", mode.cost())),
+            Some(Mode::Generic) => Finding::warning(
+                TOPIC,
+                format!("{text}; it costs {}", Mode::Generic.cost()),
+                "`--mode auto` takes native XDP or TC",
+            ),
+            None => Finding::note(TOPIC, text),
         }];
     }
     let mut findings = Vec::new();
-    match &device.xdp {
-        Some(_) if interface.has_pins => findings.push(Finding::warning(
+    if let Some(mode) = interface.left {
+        findings.push(Finding::warning(
             TOPIC,
-            "an agent was killed, and its programs go on forwarding",
+            format!("an agent was killed, and its programs go on forwarding ({})", mode.title()),
             format!("`kplb attach {0}` replaces them, `kplb detach {0}` takes them away", device.name),
-        )),
-        Some(program) => findings.push(error(TOPIC, preflight::foreign_program(&device.name, program))),
-        None => {}
+        ));
+    } else if let Some(program) = &device.xdp {
+        let what =
+            format!("{program} of somebody else is on {}: kplb leaves it there, and does without XDP", device.name);
+        findings.push(Finding::note(TOPIC, what));
     }
-    findings.push(mode(host, interface, device));
+    findings.push(mode(host, interface, device, vlan));
     findings
 }
 
 /// The mode that an agent would get: nothing is attached to try it.
-fn mode(host: &Host, interface: &Interface, device: &Link) -> Finding {
-    const TOPIC: &str = "xdp-mode";
-    const GENERIC: &str = "kplb attaches in generic mode, which is slower";
-    let driver = interface.driver.as_ref().map_or_else(String::new, |driver| format!(" {driver}"));
-    if device.vlan.is_some() {
-        let advice = "attach to the interface below it, with `vlan` in table [node]";
-        return Finding::warning(TOPIC, format!("{} is the interface of a VLAN: {GENERIC}", device.name), advice);
+fn mode(host: &Host, interface: &Interface, device: &Link, vlan: Vlan) -> Finding {
+    const TOPIC: &str = "mode";
+    let tc = |why: &str| format!("{}, as {why}; it costs {}", Mode::Tc.title(), Mode::Tc.cost());
+    if device.xdp.is_some() && interface.left.is_none() {
+        return Finding::ok(TOPIC, tc("there is another XDP program"));
     }
-    match &interface.xdp_features {
-        Ok(Some(features)) if features.are_enough() => {
-            Finding::ok(TOPIC, format!("native: the driver{driver} says it can ({features}); the attach is the proof"))
-        }
-        Ok(Some(_)) => Finding::note(TOPIC, format!("the driver{driver} says it has no native XDP: {GENERIC}")),
-        Ok(None) if interface.driver.as_deref().is_some_and(|driver| NATIVE_DRIVERS.contains(&driver)) => Finding::ok(
+    if let (false, Ok(active)) = (vlan.is_none(), &interface.active_features)
+        && let Err(Obstacle { what, .. }) = preflight::leaves_tags(&device.name, active)
+    {
+        return Finding::ok(TOPIC, tc(&what));
+    }
+    let Driver { name, features } = &interface.driver;
+    let driver = name.as_ref().map_or_else(String::new, |driver| format!(" {driver}"));
+    match (interface.driver.native_xdp(device), features) {
+        (NativeXdp::Unfit(reason), _) => Finding::ok(TOPIC, tc(&reason)),
+        (NativeXdp::Promised, Ok(Some(features))) => Finding::ok(
             TOPIC,
-            format!("native, most likely: the driver{driver} is known to have it (kernels from 6.3 on say it)"),
+            format!("native XDP: the driver{driver} says it can ({features}); the attach is the proof"),
         ),
-        Ok(None) => {
-            let release = &host.release;
-            Finding::note(
-                TOPIC,
-                format!(
-                    "not known: kernel {release} does not say whether the driver{driver} has native XDP; without, {GENERIC}"
-                ),
-            )
-        }
-        Err(error) => Finding::note(TOPIC, format!("not known: {error}; without native XDP, {GENERIC}")),
+        (_, Err(error)) => Finding::note(TOPIC, format!("not known: {error}; native XDP, or else TC ingress")),
+        _ if interface.driver.is_known_to_have_xdp() => Finding::ok(
+            TOPIC,
+            format!("native XDP, most likely: the driver{driver} is known to have it (kernels from 6.3 on say it)"),
+        ),
+        _ => Finding::note(
+            TOPIC,
+            format!(
+                "not known: kernel {} does not say whether the driver{driver} has native XDP; without, it is TC ingress",
+                host.release
+            ),
+        ),
     }
 }
 
@@ -165,15 +151,9 @@ fn vlan(interface: &Interface, device: &Link, config: &Config) -> Option<Finding
     if vlan.is_none() {
         return None;
     }
-    Some(match (preflight::find_vlan(&interface.links, device, vlan), &interface.active_features) {
-        (Err(obstacle), _) => error(TOPIC, obstacle),
-        (Ok(_), Err(unknown)) => {
-            Finding::note(TOPIC, format!("whether {} leaves VLAN tags on is not known: {unknown}", device.name))
-        }
-        (Ok(link), Ok(active)) => match preflight::leaves_tags(&device.name, active) {
-            Ok(()) => Finding::ok(TOPIC, format!("VLAN {vlan} has its addresses on {}", link.name)),
-            Err(obstacle) => error(TOPIC, obstacle),
-        },
+    Some(match preflight::find_vlan(&interface.links, device, vlan) {
+        Err(obstacle) => error(TOPIC, obstacle),
+        Ok(link) => Finding::ok(TOPIC, format!("VLAN {vlan} has its addresses on {}", link.name)),
     })
 }
 

@@ -42,6 +42,10 @@ impl Netlink {
         Ok(Self { handle })
     }
 
+    pub(super) const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     /// Every interface.
     pub async fn links(&self) -> Result<Vec<Link>> {
         let messages = self.handle.link().get().execute();
@@ -213,6 +217,6 @@ fn done_unless(result: Result<(), rtnetlink::Error>, unneeded: &[Errno]) -> Resu
     }
 }
 
-fn is_error(error: &rtnetlink::Error, errno: Errno) -> bool {
+pub(super) fn is_error(error: &rtnetlink::Error, errno: Errno) -> bool {
     matches!(error, rtnetlink::Error::NetlinkError(message) if message.raw_code() == -(errno as i32))
 }

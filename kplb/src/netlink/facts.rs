@@ -314,6 +314,7 @@ mod tests {
                 is_up: true,
                 has_carrier: true,
                 xdp: None,
+                kind: None,
                 vlan: None,
             },
             addresses: addresses.to_vec(),

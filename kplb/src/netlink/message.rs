@@ -1,6 +1,9 @@
 //! What the agent reads from the kernel, decoded from route netlink messages and stripped of all else.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use kplb_common::{
     net::Mac,
@@ -29,6 +32,8 @@ pub struct Link {
     pub has_carrier: bool,
     /// The XDP program on it.
     pub xdp: Option<XdpProgram>,
+    /// What kind of virtual interface it is, as `ip link` users know it; none if it is a device of its own.
+    pub kind: Option<String>,
     /// If it is the interface of a VLAN on another one.
     pub vlan: Option<VlanLink>,
 }
@@ -134,6 +139,7 @@ impl Link {
             is_up: message.header.flags.contains(LinkFlags::Up),
             has_carrier: message.header.flags.contains(LinkFlags::LowerUp),
             xdp: None,
+            kind: None,
             vlan: None,
         };
         let (mut lower, mut identifier) = (None, None);
@@ -145,7 +151,10 @@ impl Link {
                 }
                 LinkAttribute::Xdp(xdp) => link.xdp = XdpProgram::decode(xdp),
                 LinkAttribute::Link(index) => lower = Some(*index),
-                LinkAttribute::LinkInfo(infos) => identifier = infos.iter().find_map(vlan_identifier),
+                LinkAttribute::LinkInfo(infos) => {
+                    identifier = infos.iter().find_map(vlan_identifier);
+                    link.kind = infos.iter().find_map(kind);
+                }
                 _ => {}
             }
         }
@@ -182,12 +191,24 @@ impl Link {
     }
 }
 
+fn kind(info: &LinkInfo) -> Option<String> {
+    let LinkInfo::Kind(kind) = info else { return None };
+    Some(kind.to_string())
+}
+
 fn vlan_identifier(info: &LinkInfo) -> Option<u16> {
     let LinkInfo::Data(InfoData::Vlan(attributes)) = info else { return None };
     attributes.iter().find_map(|attribute| match attribute {
         InfoVlan::Id(identifier) => Some(*identifier),
         _ => None,
     })
+}
+
+impl fmt::Display for XdpProgram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids: Vec<_> = self.ids.iter().map(ToString::to_string).collect();
+        write!(f, "an XDP program (id {}, {} mode)", ids.join(", "), self.mode)
+    }
 }
 
 impl XdpProgram {

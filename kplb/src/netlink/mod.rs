@@ -3,6 +3,7 @@
 pub mod client;
 pub mod facts;
 pub mod features;
+pub mod filters;
 pub mod message;
 pub mod netdev;
 pub mod watch;

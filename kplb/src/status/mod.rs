@@ -18,17 +18,23 @@ pub(crate) use text::period;
 pub use text::{VerdictFilter, text};
 pub use unattended::unattended;
 
-use crate::{dataplane::FlowTableSizes, election::ElectionReport};
+use crate::{
+    dataplane::{FlowTableSizes, Mode},
+    election::ElectionReport,
+};
 
 /// How one agent is.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Status {
     /// The interface it is attached to.
     pub interface: String,
-    /// Where in the receive path the XDP program runs: `native` or `generic`.
+    /// Where in the receive path the program at ingress runs: `native`, `tc` or `generic`.
     pub mode: String,
     /// Why there.
     pub mode_reason: String,
+    /// What that costs.
+    #[serde(default)]
+    pub mode_cost: String,
     /// The agent's process id; `null`: there is no agent, and all that follows is what the pinned maps tell.
     pub pid: Option<u32>,
     /// The agent's version; without one, that of the `kplb` that reads.
@@ -61,6 +67,13 @@ pub struct Status {
     /// What the agent has said lately, the oldest first; not more than some dozens.
     #[serde(default)]
     pub events: Vec<EventStatus>,
+}
+
+impl Status {
+    /// The place of the program at ingress in words.
+    pub fn title(&self) -> String {
+        Mode::from_name(&self.mode).map_or_else(|| format!("{} program", self.mode), |mode| mode.title().to_owned())
+    }
 }
 
 /// Something that the agent has said.

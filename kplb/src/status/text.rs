@@ -31,15 +31,19 @@ pub fn text(status: &Status, verdicts: VerdictFilter, colour: Colour) -> String 
 }
 
 fn write(out: &mut String, status: &Status, verdicts: VerdictFilter, colour: Colour) -> fmt::Result {
-    let Status { interface, mode, mode_reason, pid, version, uptime_seconds, node, .. } = status;
+    let Status { interface, mode_reason, pid, version, uptime_seconds, node, .. } = status;
     let uptime = humantime::format_duration(Duration::from_secs(*uptime_seconds));
+    let title = status.title();
     match pid {
-        Some(pid) => writeln!(out, "{interface}  {mode} XDP ({mode_reason}), up {uptime}, kplb {version}, pid {pid}")?,
+        Some(pid) => writeln!(out, "{interface}  {title} ({mode_reason}), up {uptime}, kplb {version}, pid {pid}")?,
         None => {
             let words = "no agent: nobody checks backends or holds the VIPs";
-            writeln!(out, "{interface}  {mode} XDP, {}", colour.paint(Tone::Bad, words))?;
+            writeln!(out, "{interface}  {title}, {}", colour.paint(Tone::Bad, words))?;
             writeln!(out, "what the maps tell follows; `kplb attach {interface}` goes on with them")?;
         }
+    }
+    if !status.mode_cost.is_empty() {
+        writeln!(out, "cost  {}", status.mode_cost)?;
     }
     let address = |address: Option<String>, family| address.unwrap_or_else(|| format!("no {family} address"));
     writeln!(
@@ -324,6 +328,7 @@ mod tests {
             interface: "eth0".into(),
             mode: "native".into(),
             mode_reason: "the driver supports it".into(),
+            mode_cost: crate::dataplane::Mode::Native.cost().into(),
             pid: Some(7),
             version: "0.1.0".into(),
             uptime_seconds: 3725,
@@ -360,6 +365,7 @@ mod tests {
     fn for_people() {
         let expected = "\
 eth0  native XDP (the driver supports it), up 1h 2m 5s, kplb 0.1.0, pid 7
+cost  the least: packets are sent on before the kernel makes anything of them
 node  02:00:00:00:00:01, 198.18.0.11, no IPv6 address, NAT ports 10000-32767
 flows IPv4 3 established, 3 half open, 21 closing; IPv6 0 established, 0 half open, 0 closing
 

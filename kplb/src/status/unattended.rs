@@ -17,7 +17,7 @@ use kplb_common::{
 
 use super::{BackendStatus, FlowsStatus, NodeStatus, ServiceStatus, Status, Traffic};
 use crate::{
-    dataplane::{FlowFamily, PinnedMaps, monotonic_now_ns},
+    dataplane::{FlowFamily, Mode, PinnedMaps, monotonic_now_ns},
     directory,
     flows::{self, Phase},
     health::board::State,
@@ -28,7 +28,7 @@ use crate::{
 /// Live flows by service and backend.
 type Flows = HashMap<(Endpoint, SocketAddr), FlowsStatus>;
 
-/// The status of an interface's data path; `mode`: where the kernel says that its XDP program runs.
+/// The status of an interface's data path; `mode`: where the kernel says that its program at ingress runs.
 ///
 /// # Errors
 /// If the maps cannot be read.
@@ -54,6 +54,7 @@ pub fn unattended(interface: &str, mode: &str, maps: &PinnedMaps) -> Result<Stat
         interface: interface.to_owned(),
         mode: mode.to_owned(),
         mode_reason: "without an agent".to_owned(),
+        mode_cost: Mode::from_name(mode).map_or("", Mode::cost).to_owned(),
         pid: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: 0,

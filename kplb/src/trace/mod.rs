@@ -29,7 +29,7 @@ pub struct TraceReport {
     pub time: String,
     /// The interface.
     pub interface: String,
-    /// Where it was seen: `xdp`, as it came in, or `tc`, as it was about to leave.
+    /// Where it was seen: `in`, as it came in, or `out`, as it was about to leave.
     pub hook: String,
     /// What was decided, as `kplb status` counts it.
     pub verdict: String,
@@ -138,8 +138,8 @@ pub fn report(
         time: humantime::format_rfc3339_micros(clocks.wall_at(event.time_ns)).to_string(),
         interface: interface.to_owned(),
         hook: match hook {
-            Hook::Ingress => "xdp",
-            Hook::Egress => "tc",
+            Hook::Ingress => "in",
+            Hook::Egress => "out",
         }
         .to_owned(),
         verdict: verdict.name().to_owned(),

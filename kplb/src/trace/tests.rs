@@ -83,7 +83,7 @@ fn rewritten_syn() -> TraceEvent {
 #[test]
 fn a_rewritten_packet() {
     let report = report(&rewritten_syn()).expect("a report");
-    let expected = "00:00:00.000000 xdp to-backend tcp SYN 54 B  198.18.0.101:40000 > 198.18.0.100:6443  =>  \
+    let expected = "00:00:00.000000 in  to-backend tcp SYN 54 B  198.18.0.101:40000 > 198.18.0.100:6443  =>  \
                     198.18.0.11:12753 > 198.18.0.12:8443  (198.18.0.12:8443)\n";
     assert_eq!(text(&report, Detail::Line), expected);
     let details = "  came  02:00:00:00:02:01 > 02:00:00:00:01:01  ttl 64  seq 1234  ack 0  win 5678\n  \
@@ -105,7 +105,7 @@ fn a_dropped_packet_has_not_changed() {
     let before = syn([CLIENT_MAC, NODE_MAC], CLIENT, VIP, 1);
     let report = report(&event(Verdict::Drop(DropReason::TtlExpired), &before, &before)).expect("a report");
     assert_eq!((report.after.as_ref(), report.direction.as_deref()), (None, Some("to-backend")));
-    let expected = "00:00:00.000000 xdp drop-ttl-expired tcp SYN 54 B  198.18.0.101:40000 > 198.18.0.100:6443\n";
+    let expected = "00:00:00.000000 in  drop-ttl-expired tcp SYN 54 B  198.18.0.101:40000 > 198.18.0.100:6443\n";
     assert_eq!(text(&report, Detail::Line), expected);
 }
 
@@ -116,7 +116,7 @@ fn a_reset_shows_its_own_flags() {
     let builder = PacketBuilder::ethernet2(NODE_MAC, CLIENT_MAC).ipv4(VIP.0.octets(), CLIENT.0.octets(), 64);
     builder.tcp(VIP.1, CLIENT.1, 0, 0).rst().ack(1235).write(&mut after, &[]).expect("a vector takes every write");
     let report = report(&event(Verdict::Reset(ResetReason::NoBackend), &before, &after)).expect("a report");
-    let expected = "00:00:00.000000 xdp reset-no-backend tcp SYN 54 B  198.18.0.101:40000 > 198.18.0.100:6443  =>  \
+    let expected = "00:00:00.000000 in  reset-no-backend tcp SYN 54 B  198.18.0.101:40000 > 198.18.0.100:6443  =>  \
                     198.18.0.100:6443 > 198.18.0.101:40000 RST ACK\n";
     assert_eq!(text(&report, Detail::Line), expected);
 }
@@ -136,7 +136,7 @@ fn an_icmp_error_is_of_what_it_is_about() {
     assert_eq!(report.before.about_destination, Some(at(VIP)));
     assert_eq!(report.before.note.as_deref(), Some("type 3 code 1"));
     assert_eq!(report.service.as_deref(), Some("198.18.0.100:6443/tcp"));
-    let expected = "00:00:00.000000 xdp icmp-to-client icmp type 3 code 1 70 B  198.18.0.1 > 198.18.0.101 about \
+    let expected = "00:00:00.000000 in  icmp-to-client icmp type 3 code 1 70 B  198.18.0.1 > 198.18.0.101 about \
                     198.18.0.101:40000 > 198.18.0.100:6443\n";
     assert_eq!(text(&report, Detail::Line), expected);
     // An echo quotes nothing.

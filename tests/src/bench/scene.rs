@@ -13,7 +13,7 @@ use kplb_common::net::Mac;
 use super::packets::{self, Flags, SEQUENCE};
 use crate::{
     frames::icmp::IcmpError,
-    testbed::{Hook, Testbed},
+    testbed::{Hook, Ingress, Testbed},
 };
 
 const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
@@ -73,7 +73,7 @@ impl Scene {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn load(family: Family, max_flows: u32) -> Result<Self> {
+    pub fn load(ingress: Ingress, family: Family, max_flows: u32) -> Result<Self> {
         let (client, node, vip) = (family.address(200), family.address(1), family.address(100));
         let mut text =
             format!("[[service]]\nvip = \"{}\"\npersistence = \"connection\"\n", SocketAddr::from((vip, PORT)));
@@ -87,7 +87,7 @@ impl Scene {
             text += &format!("[[service.backend]]\naddress = \"{}\"\n", SocketAddr::from((backend, PORT)));
             facts.macs.insert(backend, Mac::new([2, 0, 0, 0, 3, number]));
         }
-        let testbed = Testbed::new(&text, &facts, FlowTableSizes { max_flows, max_half_open: 8192 })?;
+        let testbed = Testbed::new(ingress, &text, &facts, FlowTableSizes { max_flows, max_half_open: 8192 })?;
         Ok(Self { testbed, client, node, vip })
     }
 
@@ -122,7 +122,7 @@ impl Scene {
     }
 
     fn run(&self, frame: &[u8]) -> Result<Vec<u8>> {
-        Ok(self.testbed.run(Hook::Xdp, frame)?.frame)
+        Ok(self.testbed.run(Hook::Ingress, frame)?.frame)
     }
 
     /// A frame of this traffic, of the client's first port, and where the bytes are that tell flows apart.

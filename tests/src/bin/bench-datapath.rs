@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 use clap::Parser;
-use kplb_tests::bench::{Case, Family, Scene, Traffic, measure, table};
+use kplb_tests::{
+    bench::{Case, Family, Scene, Traffic, measure, table},
+    testbed::Ingress,
+};
 
 /// Flows of the cases with many: every number that the varied bytes can have.
 const MANY: u32 = 1 << 16;
@@ -23,17 +26,17 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let one = Scene::load(Family::V4, 65_536)?;
+    let one = Scene::load(Ingress::Xdp, Family::V4, 65_536)?;
     one.establish(1)?;
     // A table of a million entries.
-    let many = Scene::load(Family::V4, 1 << 19)?;
+    let many = Scene::load(Ingress::Xdp, Family::V4, 1 << 19)?;
     many.establish(MANY)?;
-    let opening = Scene::load(Family::V4, 65_536)?;
-    let one_v6 = Scene::load(Family::V6, 65_536)?;
+    let opening = Scene::load(Ingress::Xdp, Family::V4, 65_536)?;
+    let one_v6 = Scene::load(Ingress::Xdp, Family::V6, 65_536)?;
     one_v6.establish(1)?;
-    let many_v6 = Scene::load(Family::V6, 1 << 19)?;
+    let many_v6 = Scene::load(Ingress::Xdp, Family::V6, 1 << 19)?;
     many_v6.establish(MANY)?;
-    let opening_v6 = Scene::load(Family::V6, 65_536)?;
+    let opening_v6 = Scene::load(Ingress::Xdp, Family::V6, 65_536)?;
 
     let case = |name, scene, traffic, n_flows, reach| Case { name, scene, traffic, n_flows, reach };
     let mut cases = vec![

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use kplb::dataplane::{Side, tcx_programs};
 use kplb_tests::{
     agent,
     apiserver::HTTPS_PORT,
@@ -53,7 +54,8 @@ fn demo() -> Result<()> {
     }
 
     title("kplb attach eth0, on node1");
-    let agent = cluster::start_agent(lab.node(1), &cluster::configuration(lab.nodes(), Persistence::Client), "auto")?;
+    let agent =
+        cluster::start_agent_in(lab.node(1), &cluster::configuration(lab.nodes(), Persistence::Client), "auto")?;
     indent(&agent.output());
 
     title("A client asks for https://VIP:6443/version");
@@ -109,7 +111,7 @@ fn election() -> Result<()> {
     let mut agents = lab
         .nodes()
         .iter()
-        .map(|node| cluster::start_agent(node, &configuration, "auto"))
+        .map(|node| cluster::start_agent_in(node, &configuration, "auto"))
         .collect::<Result<Vec<_>>>()?;
     wait_for_holder(lab.node(1))?;
     let status = agent::run(lab.node(1), ["status"])?;
@@ -235,6 +237,10 @@ fn nothing_left(node: &Host) -> Result<()> {
     show.args(["-details", "address", "show", "dev", "eth0"]);
     let interface = node.namespace().check_output(show)?;
     ensure!(!interface.contains("xdp"), "a program is still attached:\n{interface}");
+    for side in [Side::Ingress, Side::Egress] {
+        let programs = node.namespace().run(|| tcx_programs("eth0", side));
+        ensure!(programs.is_empty(), "programs are still attached at {side:?}: {programs:?}");
+    }
     for vip in cluster::VIPS {
         ensure!(!interface.contains(&format!(" {vip}/")), "{vip} is still there:\n{interface}");
     }

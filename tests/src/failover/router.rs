@@ -93,7 +93,7 @@ impl Program {
                     interval.as_millis(),
                     peers.join(", ")
                 );
-                Ok(Box::new(cluster::start_agent(lab.node(node), &text, "native")?))
+                Ok(Box::new(cluster::start_agent(lab.node(node), &text)?))
             }
             Self::Keepalived => {
                 let transport = if peers.is_empty() { Transport::Multicast } else { Transport::Unicast(peers) };

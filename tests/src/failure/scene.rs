@@ -49,7 +49,7 @@ impl Stage {
             self.lab.nodes().iter().map(|node| Ok(Some(Apiserver::start(node)?))).collect::<Result<_>>()?;
         let text = cluster::configuration(self.lab.nodes(), Persistence::Client);
         let text = text.replace("persistence = ", &format!("{settings}\npersistence = "));
-        let agent = cluster::start_agent(self.lab.node(1), &text, "native")?;
+        let agent = cluster::start_agent(self.lab.node(1), &text)?;
         Ok(Scene { stage: self, apiservers, agent })
     }
 }

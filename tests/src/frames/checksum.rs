@@ -71,6 +71,18 @@ pub fn check_checksums(frame: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Cuts off what comes after the IP packet of a frame that has one.
+pub fn cut_padding(frame: &mut Vec<u8>) {
+    let mut at = 12;
+    while let [0x81, 0] | [0x88, 0xa8] = frame[at..at + 2] {
+        at += 4;
+    }
+    let ip = at + 2;
+    let length = |at: usize| usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
+    let end = if frame[ip] >> 4 == 4 { ip + length(ip + 2) } else { ip + 40 + length(ip + 4) };
+    frame.truncate(end);
+}
+
 #[cfg(test)]
 mod tests {
     use etherparse::PacketBuilder;

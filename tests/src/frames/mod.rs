@@ -14,7 +14,10 @@ use std::net::{IpAddr, SocketAddr};
 /// TCP flags as frames have them.
 pub use kplb_common::flow_state::{ACK, FIN, RST, SYN};
 
-pub use self::{checksum::check_checksums, fragment::tagged};
+pub use self::{
+    checksum::{check_checksums, cut_padding},
+    fragment::tagged,
+};
 
 /// TCP flag: deliver at once.
 pub const PSH: u8 = 0x08;

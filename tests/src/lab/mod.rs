@@ -8,15 +8,15 @@
 //!   +-----------------------------------+
 //! ```
 //!
-//! Invariant: what a host receives looks as it would on a wire: frames of at most the MTU, with complete checksums, and with
-//! their VLAN tags.
+//! Invariant: unless its cables are to be [`Wire::Offloading`], what a host receives looks as it would on a wire: frames of at
+//! most the MTU, with complete checksums, and with their VLAN tags.
 
 mod host;
 mod port;
 
-use std::{fmt::Write as _, os::fd::OwnedFd, process::Command};
+use std::{fmt::Write as _, fs, os::fd::OwnedFd, path::Path, process::Command};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 pub use self::host::{Addresses, Host, LinkState, Role};
 use crate::netns::Namespace;
@@ -30,10 +30,32 @@ pub struct LabOptions {
     pub clients: usize,
 }
 
+/// A switch has no firewall, and no time for one.
+fn leave_frames_alone() -> Result<()> {
+    for family in ["arptables", "iptables", "ip6tables"] {
+        let path = format!("/proc/sys/net/bridge/bridge-nf-call-{family}");
+        // It is there only with the module `br_netfilter`.
+        if Path::new(&path).exists() {
+            fs::write(&path, "0").context(path)?;
+        }
+    }
+    Ok(())
+}
+
 impl Default for LabOptions {
     fn default() -> Self {
         Self { nodes: 3, clients: 2 }
     }
+}
+
+/// What the cables are like.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wire {
+    /// Each frame as it would be on a wire: of at most the MTU, with complete checksums, and with its VLAN tags.
+    Real,
+    /// As pairs of virtual interfaces are, and interfaces with receive offloads: packets of many segments stay together, their
+    /// checksums are still to be finished, and nothing polls for what XDP sends ([`Lab::poll_for_xdp`]).
+    Offloading,
 }
 
 /// The network. Dropping it takes down everything in it.
@@ -50,13 +72,20 @@ impl Lab {
     /// Builds a lab. Everything in it answers at once: there is no spanning tree and no duplicate address detection to
     /// wait for.
     pub fn new(options: LabOptions) -> Result<Self> {
+        let mut lab = Self::with_wire(options, Wire::Real)?;
+        lab.poll_for_xdp()?;
+        Ok(lab)
+    }
+
+    /// As [`Self::new`], with cables of this kind.
+    pub fn with_wire(options: LabOptions, wire: Wire) -> Result<Self> {
         let LabOptions { nodes, clients } = options;
         ensure!(nodes <= host::MAX_HOSTS && clients <= host::MAX_HOSTS, "a lab is too small for {options:?}");
         let switch = Namespace::new("switch")?;
         let create = |role, n| (1..=n).map(|number| Host::new(role, number)).collect::<Result<Vec<_>>>();
         let (nodes, clients) = (create(Role::Node, nodes)?, create(Role::Client, clients)?);
         let mut lab = Self { nodes, clients, switch, ports: Vec::new() };
-        lab.connect()?;
+        lab.connect(wire)?;
         Ok(lab)
     }
 
@@ -99,8 +128,16 @@ impl Lab {
         self.nodes.iter().chain(&self.clients)
     }
 
+    /// Lets what XDP transmits on a node be delivered.
+    pub fn poll_for_xdp(&mut self) -> Result<()> {
+        let nodes = &self.nodes;
+        self.ports =
+            self.switch.run(|| nodes.iter().map(|node| port::poll_for_xdp(node.name())).collect::<Result<_>>())?;
+        Ok(())
+    }
+
     /// Puts a cable between each host and the switch.
-    fn connect(&mut self) -> Result<()> {
+    fn connect(&mut self, wire: Wire) -> Result<()> {
         let mut batch = String::from("link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n");
         for host in self.hosts() {
             let (name, path) = (host.name(), host.namespace().network_path());
@@ -110,13 +147,13 @@ impl Lab {
         }
         batch.push_str("link set br0 addrgenmode none up\n");
         self.switch.ip(&batch)?;
+        self.switch.run(leave_frames_alone)?;
         for host in self.hosts() {
-            self.make_like_a_wire(host)?;
+            if wire == Wire::Real {
+                self.make_like_a_wire(host)?;
+            }
             host.bring_up()?;
         }
-        let nodes = &self.nodes;
-        self.ports =
-            self.switch.run(|| nodes.iter().map(|node| port::poll_for_xdp(node.name())).collect::<Result<_>>())?;
         Ok(())
     }
 

@@ -112,8 +112,8 @@ impl Generator {
         if self.percent(damaged) {
             mutate::mutate(&mut self.rng, &mut frame);
         }
-        if hook == Hook::Tc && !mutate::fits_tc(&frame) {
-            return (Hook::Xdp, frame);
+        if hook == Hook::Egress && !mutate::fits_tc(&frame) {
+            return (Hook::Ingress, frame);
         }
         (hook, frame)
     }
@@ -137,13 +137,13 @@ impl Generator {
         } else {
             match self.flow(reference) {
                 Some(flow) => self.step(&flow),
-                None => (Hook::Xdp, self.opening().write()),
+                None => (Hook::Ingress, self.opening().write()),
             }
         }
     }
 
     fn any_hook(&mut self, tc_percent: u32) -> Hook {
-        if self.percent(tc_percent) { Hook::Tc } else { Hook::Xdp }
+        if self.percent(tc_percent) { Hook::Egress } else { Hook::Ingress }
     }
 
     fn flow(&mut self, reference: &Reference) -> Option<Flow> {
@@ -282,7 +282,7 @@ impl Generator {
             self.spoil_checksum(&tuple, &mut frame);
         }
         let leaves = direction == ToClient && flow.place == Place::Local;
-        (if leaves == self.percent(95) { Hook::Tc } else { Hook::Xdp }, frame)
+        (if leaves == self.percent(95) { Hook::Egress } else { Hook::Ingress }, frame)
     }
 
     /// An error about a packet that was sent on, or might have been.
@@ -327,7 +327,7 @@ impl Generator {
             frame[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
         }
         let leaves = direction == ToBackend && flow.is_some_and(|flow| flow.place == Place::Local);
-        (if leaves == self.percent(90) { Hook::Tc } else { Hook::Xdp }, frame)
+        (if leaves == self.percent(90) { Hook::Egress } else { Hook::Ingress }, frame)
     }
 
     /// None, a wrong one, or one of the two zeros.

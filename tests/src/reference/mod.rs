@@ -47,17 +47,12 @@ use kplb_common::{
 };
 use parse::{Parsed, Piece, Segment, Tagged, long};
 
-use crate::testbed::{Hook, Output};
+use crate::{
+    frames::cut_padding,
+    testbed::{Hook, Ingress, Output},
+};
 
 const NOT_OURS: Verdict = Verdict::Pass(PassReason::NotOurs);
-
-/// `XDP_DROP`, `XDP_PASS` and `XDP_TX` of `include/uapi/linux/bpf.h`.
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
-const XDP_TX: u32 = 3;
-/// `TC_ACT_UNSPEC` and `TC_ACT_SHOT` of `include/uapi/linux/pkt_cls.h`.
-const TC_ACT_UNSPEC: u32 = u32::MAX;
-const TC_ACT_SHOT: u32 = 2;
 
 /// The model, its flows and its leases.
 #[derive(Clone, Debug, Default)]
@@ -96,22 +91,17 @@ impl Reference {
     }
 
     /// What becomes of a frame at a hook.
-    pub fn judge(&mut self, desired: &Desired, hook: Hook, frame: &[u8]) -> (Verdict, Output) {
+    pub fn judge(&mut self, desired: &Desired, ingress: Ingress, hook: Hook, frame: &[u8]) -> (Verdict, Output) {
         let mut frame = frame.to_vec();
         let verdict = match hook {
-            Hook::Xdp => self.ingress(desired, &mut frame),
-            Hook::Tc => self.egress(desired, &mut frame),
+            Hook::Ingress => self.ingress(desired, &mut frame),
+            Hook::Egress => self.egress(desired, &mut frame),
         };
-        let action = match (hook, verdict) {
-            (Hook::Tc, Verdict::Drop(_)) => TC_ACT_SHOT,
-            (Hook::Tc, _) => TC_ACT_UNSPEC,
-            (
-                Hook::Xdp,
-                Verdict::Pass(_) | Verdict::Forward(ForwardReason::ToLocalBackend | ForwardReason::IcmpToLocalBackend),
-            ) => XDP_PASS,
-            (Hook::Xdp, Verdict::Forward(_) | Verdict::Reset(_)) => XDP_TX,
-            (Hook::Xdp, Verdict::Drop(_)) => XDP_DROP,
-        };
+        if let (Verdict::Reset(_), Ingress::Tc) = (verdict, ingress) {
+            // XDP leaves it as padding.
+            cut_padding(&mut frame);
+        }
+        let action = ingress.action(hook, verdict);
         (verdict, Output { action, frame })
     }
 

@@ -118,7 +118,9 @@ fn lost(family: Family, desired: &Desired, lost: &Lost) -> Vec<Case> {
         let reply = tcp.reply_data();
         let refused = match tcp.place {
             Place::Remote => reset("reply", &reply, &reset_of(&reply, CLIENT_ISN.wrapping_add(1), 0, RST)),
-            Place::Local => Case { verdict: Verdict::Drop(lost.drop), ..Case::new(name("reply"), Hook::Tc, &reply) },
+            Place::Local => {
+                Case { verdict: Verdict::Drop(lost.drop), ..Case::new(name("reply"), Hook::Egress, &reply) }
+            }
         };
         cases.push(refused.after(after(&tcp, tcp.established())).leaves(&tcp, Some((Established, Flows))));
         let dropped = |what: &str, flow: &Flow, frame| Case {

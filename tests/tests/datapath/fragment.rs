@@ -82,7 +82,7 @@ impl Journey {
 
     fn hook(&self) -> Hook {
         match self.direction {
-            Direction::ToBackend => Hook::Xdp,
+            Direction::ToBackend => Hook::Ingress,
             Direction::ToClient => self.flow.reply_hook(),
         }
     }
@@ -233,9 +233,9 @@ fn opening(family: Family) -> Vec<Case> {
         let empty = Flow::new(family, protocol, Kind::Empty);
         let refused = empty.client_sends(SYN).carrying(vec![7; 97]).fragments(&CUTS, ID);
         let verdict = Verdict::Drop(DropReason::FragmentUnknown);
-        let instead = Step::Send(Hook::Xdp, refused[0].clone(), Verdict::Drop(DropReason::NoBackend));
+        let instead = Step::Send(Hook::Ingress, refused[0].clone(), Verdict::Drop(DropReason::NoBackend));
         let name = format!("what follows a fragment that opened none: {name}");
-        cases.push(Case { verdict, ..Case::of_bytes(name, Hook::Xdp, refused[1].clone()) }.after([instead]));
+        cases.push(Case { verdict, ..Case::of_bytes(name, Hook::Ingress, refused[1].clone()) }.after([instead]));
     }
     cases
 }
@@ -287,7 +287,7 @@ fn not_ours(family: Family) -> Vec<Case> {
     let elsewhere = journey.before.clone().with_ip(|ip| ip.destination = family.ip(99));
     let icmp = journey.before.clone().with_ip(|ip| ip.protocol = Some(if family == Family::V4 { 1 } else { 58 }));
     let esp = journey.before.clone().with_ip(|ip| ip.protocol = Some(50));
-    let pass = |name: &str, fragment: &[u8]| Case::of_bytes(name, Hook::Xdp, fragment.to_vec());
+    let pass = |name: &str, fragment: &[u8]| Case::of_bytes(name, Hook::Ingress, fragment.to_vec());
     let mut cases = Vec::new();
     for (name, frame) in [("to another host", elsewhere), ("of ICMP to the VIP", icmp), ("of ESP to the VIP", esp)] {
         for (nth, fragment) in frame.fragments(&CUTS, ID).iter().enumerate() {
@@ -298,7 +298,7 @@ fn not_ours(family: Family) -> Vec<Case> {
     let flow = Flow::new(family, UDP, Kind::Remote);
     let reply = Journey::new(flow, Direction::ToClient);
     let own = reply.before.clone().to((family.node(), KEPT_PORT - 1).into());
-    let passed = Step::Send(Hook::Xdp, own.fragment(0..40, ID), Verdict::Pass(PassReason::NotOurs));
+    let passed = Step::Send(Hook::Ingress, own.fragment(0..40, ID), Verdict::Pass(PassReason::NotOurs));
     cases.push(
         pass("what follows a fragment to the node itself", &own.fragment(40..72, ID))
             .after(flow.established())
@@ -319,11 +319,11 @@ fn answered(family: Family) -> Vec<Case> {
     let reset = Case {
         verdict: Verdict::Reset(ResetReason::UnknownFlow),
         packet_out: answer.build(),
-        ..Case::of_bytes("a first fragment of no flow", Hook::Xdp, first)
+        ..Case::of_bytes("a first fragment of no flow", Hook::Ingress, first)
     };
     // How far its sender has got is not known from a part.
     let frame = flow.client_sends(PSH).carrying(vec![7; 97]);
     let verdict = Verdict::Drop(DropReason::UnknownFlow);
     let name = "a first fragment of no flow that acknowledges nothing";
-    vec![reset, Case { verdict, ..Case::of_bytes(name, Hook::Xdp, frame.fragment(0..40, ID)) }]
+    vec![reset, Case { verdict, ..Case::of_bytes(name, Hook::Ingress, frame.fragment(0..40, ID)) }]
 }

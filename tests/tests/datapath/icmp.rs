@@ -56,19 +56,19 @@ impl Told {
         let sent = sent.with_ip(|ip| ip.hops = seen.ip.hops);
         let router = family.ip(ROUTER);
         let (hook, reason) = match (direction, flow.place) {
-            (Direction::ToBackend, Place::Remote) => (Hook::Xdp, ForwardReason::IcmpToClient),
-            (Direction::ToBackend, Place::Local) => (Hook::Tc, ForwardReason::IcmpToClientLocal),
-            (Direction::ToClient, Place::Remote) => (Hook::Xdp, ForwardReason::IcmpToBackend),
-            (Direction::ToClient, Place::Local) => (Hook::Xdp, ForwardReason::IcmpToLocalBackend),
+            (Direction::ToBackend, Place::Remote) => (Hook::Ingress, ForwardReason::IcmpToClient),
+            (Direction::ToBackend, Place::Local) => (Hook::Egress, ForwardReason::IcmpToClientLocal),
+            (Direction::ToClient, Place::Remote) => (Hook::Ingress, ForwardReason::IcmpToBackend),
+            (Direction::ToClient, Place::Local) => (Hook::Ingress, ForwardReason::IcmpToLocalBackend),
         };
-        let macs = if hook == Hook::Tc { [NODE_MAC, flow.client_mac] } else { [ROUTER_MAC, NODE_MAC] };
+        let macs = if hook == Hook::Egress { [NODE_MAC, flow.client_mac] } else { [ROUTER_MAC, NODE_MAC] };
         let arrives = IcmpError::too_big(macs, router, seen.ip.source, Vec::new());
         let leaves = arrives.clone().with(|error| {
             error.ip.destination = sent.ip.source;
             if reason != ForwardReason::IcmpToLocalBackend {
                 error.ip.source = sent.ip.destination;
             }
-            if hook == Hook::Xdp && flow.place == Place::Remote {
+            if hook == Hook::Ingress && flow.place == Place::Remote {
                 error.ip.hops -= 1;
                 error.source_mac = NODE_MAC;
                 error.destination_mac = match direction {
@@ -362,7 +362,7 @@ fn unknown(family: Family) -> Vec<Case> {
         cases.push(alone(told.clone(), "error about no flow", verdict));
         cases.push(alone(told.clone().quoting(8), "short error about no flow", verdict));
         // At the other hook none is ours.
-        let other = if told.hook == Hook::Tc { Hook::Xdp } else { Hook::Tc };
+        let other = if told.hook == Hook::Egress { Hook::Ingress } else { Hook::Egress };
         let elsewhere = |mut told: Told| {
             told.hook = other;
             told.with(|error| error.destination_mac = NODE_MAC)
@@ -375,7 +375,7 @@ fn unknown(family: Family) -> Vec<Case> {
         let strange = told.clone().with(|error| error.ip.destination = family.ip(98));
         cases.push(strange.passes(format!("error to another host than the sender: {name}")));
         let mac = [2, 0, 0, 0, 9, 9];
-        if told.hook == Hook::Xdp {
+        if told.hook == Hook::Ingress {
             let missent = told.clone().with(|error| error.destination_mac = mac);
             cases.push(missent.passes(format!("error to another MAC address: {name}")));
         }
@@ -388,7 +388,7 @@ fn unknown(family: Family) -> Vec<Case> {
             let quote = own.build()[14..].to_vec();
             let error = IcmpError::too_big([ROUTER_MAC, NODE_MAC], family.ip(ROUTER), family.node(), quote);
             let name = format!("error about this node's own {name} from port {port} to a VIP");
-            cases.push(Case::of_bytes(name, Hook::Xdp, error.build()));
+            cases.push(Case::of_bytes(name, Hook::Ingress, error.build()));
         }
     }
     cases
@@ -428,7 +428,7 @@ fn not_errors(family: Family) -> Vec<Case> {
     let protocol = if family == Family::V4 { 1 } else { 58 };
     cases.push(Case::new(
         "echo to the VIP",
-        Hook::Xdp,
+        Hook::Ingress,
         &echo.with_ip(|ip| ip.protocol = Some(protocol)).with_tcp(|tcp| {
             // Type and code.
             tcp.source = if family == Family::V4 { 8 << 8 } else { 128 << 8 };

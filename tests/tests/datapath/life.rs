@@ -266,22 +266,26 @@ fn egress(family: Family) -> Vec<Case> {
     let (local, remote) = (Flow::new(family, TCP, Kind::Local), Flow::new(family, TCP, Kind::Remote));
     let client = family.at(102, OTHER_PORT);
     vec![
-        Case::new("TC: the node's backend to a client of its own", Hook::Tc, &local.backend_sends(ACK).to(client))
+        Case::new("TC: the node's backend to a client of its own", Hook::Egress, &local.backend_sends(ACK).to(client))
             .after(local.established()),
         Case::new(
             "TC: another service of the node",
-            Hook::Tc,
+            Hook::Egress,
             &local.backend_sends(ACK).from((family.node(), 22).into()),
         )
         .after(local.established()),
-        Case::new("TC: as if from the VIP", Hook::Tc, &local.client_sends(ACK).from(local.vip).to(local.client))
+        Case::new("TC: as if from the VIP", Hook::Egress, &local.client_sends(ACK).from(local.vip).to(local.client))
             .after(local.established()),
-        Case::new("TC: as if from the client", Hook::Tc, &local.client_sends(ACK)).after(local.established()),
-        Case::new("TC: as if from a backend behind the wire", Hook::Tc, &remote.backend_sends(ACK))
+        Case::new("TC: as if from the client", Hook::Egress, &local.client_sends(ACK)).after(local.established()),
+        Case::new("TC: as if from a backend behind the wire", Hook::Egress, &remote.backend_sends(ACK))
             .after(remote.established()),
-        Case::new("TC: half-open, as if from a backend behind the wire", Hook::Tc, &remote.backend_sends(SYN | ACK))
-            .after(remote.opened())
-            .leaves(&remote, Some((SynSent, HalfOpen))),
+        Case::new(
+            "TC: half-open, as if from a backend behind the wire",
+            Hook::Egress,
+            &remote.backend_sends(SYN | ACK),
+        )
+        .after(remote.opened())
+        .leaves(&remote, Some((SynSent, HalfOpen))),
         // Whatever MAC addresses the kernel has given it.
         Case::reply("TC: by a router", &local, &local.reply_data().between([[2, 0, 0, 0, 1, 9], [2, 0, 0, 0, 7, 7]]))
             .after(local.established()),

@@ -21,6 +21,7 @@ mod vlan;
 
 mod pressure;
 mod silence;
+mod skb;
 mod sweep;
 mod trace;
 
@@ -42,7 +43,7 @@ use kplb_common::{
     net::{Address, Ip4, Ip6},
     verdict::{DropReason, Verdict},
 };
-use kplb_tests::testbed::Testbed;
+use kplb_tests::testbed::{Ingress, Testbed};
 
 use crate::{
     case::{Case, FULL_AT, Tables, check},
@@ -86,9 +87,13 @@ enum Audience {
 
 /// Runs every case, and lists those that fail.
 fn run(family: Family, audience: Audience) -> Result<()> {
+    Ingress::each(|ingress| run_at(ingress, family, audience))
+}
+
+fn run_at(ingress: Ingress, family: Family, audience: Audience) -> Result<()> {
     let configuration = family.configuration(NAT_PORTS);
-    let mut usual = Testbed::new(&configuration, &family.facts(), AMPLE)?;
-    let mut full = Testbed::with_pins(&configuration, &family.facts(), AMPLE, |maps| match family {
+    let mut usual = Testbed::new(ingress, &configuration, &family.facts(), AMPLE)?;
+    let mut full = Testbed::with_pins(ingress, &configuration, &family.facts(), AMPLE, |maps| match family {
         Family::V4 => pin_small::<Ip4>(&maps.join(map::HALF_OPEN4)),
         Family::V6 => pin_small::<Ip6>(&maps.join(map::HALF_OPEN6)),
     })?;
@@ -106,7 +111,7 @@ fn run(family: Family, audience: Audience) -> Result<()> {
             check(testbed, case).err().map(|error| format!("{error:#}"))
         })
         .collect();
-    println!("{} cases", cases.len());
+    println!("{} cases at {ingress:?}", cases.len());
     if audience == Audience::Somebody {
         let n_seen = trace::n_seen(&usual)?;
         ensure!(n_seen >= cases.len() as u64 / 2, "somebody has seen {n_seen} packets of {} cases", cases.len());

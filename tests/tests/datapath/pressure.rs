@@ -8,7 +8,7 @@ use kplb_common::{
 };
 use kplb_tests::{
     frames::{ACK, SYN, icmp::IcmpError},
-    testbed::{Hook, Testbed},
+    testbed::{Hook, Ingress, Testbed},
 };
 
 use crate::{
@@ -26,8 +26,8 @@ fn spoofed(family: Family, flow: &Flow, n: u32) -> Flow {
     flow.of_client(family.at(0x1000 + n, 10_000 + n), 10_000 + n)
 }
 
-fn survives(family: Family, kind: Kind) -> Result<()> {
-    let mut testbed = Testbed::new(&family.configuration(10_000..=32_767), &family.facts(), TABLES)?;
+fn survives(ingress: Ingress, family: Family, kind: Kind) -> Result<()> {
+    let mut testbed = Testbed::new(ingress, &family.configuration(10_000..=32_767), &family.facts(), TABLES)?;
     let established: Vec<Flow> = [TCP, UDP]
         .into_iter()
         .flat_map(|protocol| {
@@ -41,7 +41,7 @@ fn survives(family: Family, kind: Kind) -> Result<()> {
     for protocol in [TCP, UDP] {
         let flow = Flow::new(family, protocol, kind);
         for n in 0..N_PACKETS {
-            testbed.run(Hook::Xdp, &spoofed(family, &flow, n).client_sends(SYN).build())?;
+            testbed.run(Hook::Ingress, &spoofed(family, &flow, n).client_sends(SYN).build())?;
         }
         let flooded =
             (0..N_PACKETS).filter(|n| entry(&mut testbed, &spoofed(family, &flow, *n).forward()).is_some()).count();
@@ -61,22 +61,22 @@ fn survives(family: Family, kind: Kind) -> Result<()> {
 
 #[test]
 fn established_flows_survive_a_flood_v4() -> Result<()> {
-    survives(Family::V4, Kind::Remote)
+    Ingress::each(|ingress| survives(ingress, Family::V4, Kind::Remote))
 }
 
 #[test]
 fn established_flows_survive_a_flood_v6() -> Result<()> {
-    survives(Family::V6, Kind::Remote)
+    Ingress::each(|ingress| survives(ingress, Family::V6, Kind::Remote))
 }
 
 #[test]
 fn established_flows_of_the_node_survive_a_flood() -> Result<()> {
-    survives(Family::V4, Kind::Local)
+    Ingress::each(|ingress| survives(ingress, Family::V4, Kind::Local))
 }
 
 /// Errors about packets that nobody has sent: each is dropped and counted, and leaves nothing behind.
-fn a_flood_of_errors_leaves_nothing(family: Family) -> Result<()> {
-    let mut testbed = Testbed::new(&family.configuration(10_000..=32_767), &family.facts(), TABLES)?;
+fn a_flood_of_errors_leaves_nothing(ingress: Ingress, family: Family) -> Result<()> {
+    let mut testbed = Testbed::new(ingress, &family.configuration(10_000..=32_767), &family.facts(), TABLES)?;
     let flow = Flow::new(family, TCP, Kind::Remote);
     flow.established().iter().try_for_each(|step| take(&mut testbed, step))?;
     let n_entries = testbed.n_entries();
@@ -86,7 +86,7 @@ fn a_flood_of_errors_leaves_nothing(family: Family) -> Result<()> {
             let unsent = other.client_gets(&other.backend_sends(ACK)).build();
             let macs = [CLIENT_MAC, NODE_MAC];
             let error = IcmpError::too_big(macs, other.client.ip(), other.vip.ip(), unsent[14..].to_vec()).build();
-            let (verdict, output) = testbed.judge(Hook::Xdp, &error)?;
+            let (verdict, output) = testbed.judge(Hook::Ingress, &error)?;
             ensure!(verdict == Verdict::Drop(DropReason::IcmpUnknownFlow), "packet {n}: {}", verdict.name());
             ensure!(output.frame == error, "packet {n} was changed");
         }
@@ -101,10 +101,10 @@ fn a_flood_of_errors_leaves_nothing(family: Family) -> Result<()> {
 
 #[test]
 fn a_flood_of_errors_leaves_nothing_v4() -> Result<()> {
-    a_flood_of_errors_leaves_nothing(Family::V4)
+    Ingress::each(|ingress| a_flood_of_errors_leaves_nothing(ingress, Family::V4))
 }
 
 #[test]
 fn a_flood_of_errors_leaves_nothing_v6() -> Result<()> {
-    a_flood_of_errors_leaves_nothing(Family::V6)
+    Ingress::each(|ingress| a_flood_of_errors_leaves_nothing(ingress, Family::V6))
 }

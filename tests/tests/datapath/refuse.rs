@@ -36,10 +36,10 @@ fn unknown(family: Family) -> Vec<Case> {
         unanswered("unknown SYN with RST", tcp.client_sends(SYN | RST)),
         unanswered("every flag", tcp.client_sends(0xff)),
         // The node's own connections to backends may have any port.
-        Case::new("unknown RST of a backend", Hook::Xdp, &tcp.backend_sends(RST)),
-        Case::new("unknown answer of a backend", Hook::Xdp, &udp.backend_sends(0)),
-        Case::new("unknown data of a backend", Hook::Xdp, &tcp.reply_data()),
-        Case::new("unknown SYN-ACK of a backend", Hook::Xdp, &tcp.backend_sends(SYN | ACK)),
+        Case::new("unknown RST of a backend", Hook::Ingress, &tcp.backend_sends(RST)),
+        Case::new("unknown answer of a backend", Hook::Ingress, &udp.backend_sends(0)),
+        Case::new("unknown data of a backend", Hook::Ingress, &tcp.reply_data()),
+        Case::new("unknown SYN-ACK of a backend", Hook::Ingress, &tcp.backend_sends(SYN | ACK)),
     ]
 }
 
@@ -195,7 +195,7 @@ fn full(family: Family) -> Vec<Case> {
                 .leaves(&other, None)
                 // Twice, for what was left behind would be found now.
                 .then([Step::Send(
-                    Hook::Xdp,
+                    Hook::Ingress,
                     other.client_sends(SYN).build(),
                     kplb_common::verdict::Verdict::Drop(DropReason::FlowTableFull),
                 )]),

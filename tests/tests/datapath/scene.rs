@@ -11,7 +11,7 @@ use kplb_common::{
     net::{Mac, TCP, UDP},
     service::Persistence,
 };
-use kplb_tests::reference::Tuple;
+use kplb_tests::{reference::Tuple, testbed::Ingress};
 
 /// The node's MAC address.
 pub const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
@@ -77,6 +77,11 @@ pub enum Kind {
     ByClient,
     /// Four backends, each connection for itself. TCP only.
     ByConnection,
+}
+
+/// Each program at ingress, with each family.
+pub fn everywhere() -> impl Iterator<Item = (Ingress, Family)> {
+    [Ingress::Xdp, Ingress::Tc].into_iter().flat_map(|ingress| [Family::V4, Family::V6].map(|family| (ingress, family)))
 }
 
 /// Where the cases play.

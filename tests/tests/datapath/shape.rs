@@ -40,8 +40,11 @@ fn ethernet(family: Family) -> Vec<Case> {
     let syn = flow.client_sends(SYN);
     let not_ip = Verdict::Pass(PassReason::NotIp);
     let mut cases = vec![
-        Case { verdict: not_ip, ..Case::new("ARP", Hook::Xdp, &syn.clone().with(|f| f.ethertype = Some(0x0806))) },
-        Case { verdict: not_ip, ..Case::new("ARP, TC", Hook::Tc, &syn.clone().with(|f| f.ethertype = Some(0x0806))) },
+        Case { verdict: not_ip, ..Case::new("ARP", Hook::Ingress, &syn.clone().with(|f| f.ethertype = Some(0x0806))) },
+        Case {
+            verdict: not_ip,
+            ..Case::new("ARP, TC", Hook::Egress, &syn.clone().with(|f| f.ethertype = Some(0x0806)))
+        },
     ];
     let others = [
         ("another host's MAC address", [2, 0, 0, 0, 9, 9]),
@@ -51,8 +54,8 @@ fn ethernet(family: Family) -> Vec<Case> {
     ];
     for (name, mac) in others {
         let frame = syn.clone().between([CLIENT_MAC, mac]);
-        cases.push(Case::new(format!("to {name}"), Hook::Xdp, &frame));
-        cases.push(Case::new(format!("not IP to {name}"), Hook::Xdp, &frame.with(|f| f.ethertype = Some(0x0806))));
+        cases.push(Case::new(format!("to {name}"), Hook::Ingress, &frame));
+        cases.push(Case::new(format!("not IP to {name}"), Hook::Ingress, &frame.with(|f| f.ethertype = Some(0x0806))));
     }
     cases
 }
@@ -61,7 +64,7 @@ fn not_ours(family: Family) -> Vec<Case> {
     let (tcp, udp) = (remote(family, TCP), remote(family, UDP));
     let syn = tcp.client_sends(SYN);
     let icmp = if family == Family::V4 { 1 } else { 58 };
-    let pass = |name: &str, frame: &Frame| Case::new(name, Hook::Xdp, frame);
+    let pass = |name: &str, frame: &Frame| Case::new(name, Hook::Ingress, frame);
     let from_backend = [tcp.backend_sends(ACK), udp.backend_sends(0)];
     let mut cases = vec![
         pass("another port of the VIP", &syn.clone().to(family.at(100, 22))),
@@ -94,8 +97,12 @@ fn not_ours(family: Family) -> Vec<Case> {
     let local = Flow::new(family, TCP, Kind::Local);
     let macs = [CLIENT_MAC, NODE_MAC];
     cases.push(
-        Case::new("the reply of the node's backend by the wire", Hook::Xdp, &local.backend_sends(ACK).between(macs))
-            .after(local.established()),
+        Case::new(
+            "the reply of the node's backend by the wire",
+            Hook::Ingress,
+            &local.backend_sends(ACK).between(macs),
+        )
+        .after(local.established()),
     );
     cases
 }
@@ -107,12 +114,12 @@ fn cut(family: Family) -> Vec<Case> {
         let whole = flow.client_sends(SYN).build();
         for length in 14..whole.len() {
             let frame = whole[..length].to_vec();
-            let mut case = Case::of_bytes(format!("{name} cut to {length}"), Hook::Xdp, frame.clone());
+            let mut case = Case::of_bytes(format!("{name} cut to {length}"), Hook::Ingress, frame.clone());
             // From here on its destination is known. TC gets no packet without an IP header, which the kernel takes
             // for granted there.
             if length >= family.l4_offset() {
                 case.verdict = Verdict::Drop(DropReason::Malformed);
-                cases.push(Case::of_bytes(format!("{name} cut to {length}, TC"), Hook::Tc, frame));
+                cases.push(Case::of_bytes(format!("{name} cut to {length}, TC"), Hook::Egress, frame));
             }
             cases.push(case);
         }
@@ -203,22 +210,22 @@ fn unsound(family: Family) -> Vec<Case> {
     for (name, frame, reason) in table {
         let elsewhere = frame.clone().with_ip(|ip| ip.destination = family.ip(99));
         cases.push(Case::drop(name, &frame, reason));
-        cases.push(Case::new(format!("{name}, not to a VIP"), Hook::Xdp, &elsewhere));
+        cases.push(Case::new(format!("{name}, not to a VIP"), Hook::Ingress, &elsewhere));
         // What this node sends is not our business.
-        cases.push(Case::new(format!("{name}, TC"), Hook::Tc, &frame));
+        cases.push(Case::new(format!("{name}, TC"), Hook::Egress, &frame));
     }
     if family == Family::V6 {
         for number in [0, 43, 44, 60] {
             let mut cut = extended(&syn, &[(number, 0)]).build();
             cut.truncate(61);
             let verdict = Verdict::Drop(Malformed);
-            cases.push(Case { verdict, ..Case::of_bytes(format!("header {number} cut off"), Hook::Xdp, cut) });
+            cases.push(Case { verdict, ..Case::of_bytes(format!("header {number} cut off"), Hook::Ingress, cut) });
             let esp = extended(&syn, &[(number, 0)]).with_ip(|ip| ip.options[0] = 50);
-            cases.push(Case::new(format!("ESP behind header {number}"), Hook::Xdp, &esp));
+            cases.push(Case::new(format!("ESP behind header {number}"), Hook::Ingress, &esp));
         }
     } else {
         let icmp = syn.with_ip(|ip| (ip.options, ip.protocol) = (vec![1; 4], Some(1)));
-        cases.push(Case::new("ICMP with options to the VIP", Hook::Xdp, &icmp));
+        cases.push(Case::new("ICMP with options to the VIP", Hook::Ingress, &icmp));
     }
     cases
 }

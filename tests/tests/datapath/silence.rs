@@ -12,12 +12,12 @@ use kplb_common::{
 use kplb_tests::{
     frames::{ACK, FIN, Frame},
     poll,
-    testbed::Testbed,
+    testbed::{Ingress, Testbed},
 };
 
 use crate::{
     case::{Case, Step, check, take},
-    scene::{AMPLE, CLIENT_MAC, Family, Flow, KEPT_PORT, Kind, NAT_PORTS},
+    scene::{AMPLE, CLIENT_MAC, Family, Flow, KEPT_PORT, Kind, NAT_PORTS, everywhere},
     traffic::{BACKEND_ISN, CLIENT_ISN},
 };
 
@@ -29,8 +29,8 @@ const LONG: Duration = Duration::from_millis(200);
 /// Longer than a period.
 const LONGER: Duration = Duration::from_millis(600);
 
-fn testbed(family: Family) -> Result<Testbed> {
-    Testbed::new(&family.configuration(NAT_PORTS), &family.facts(), AMPLE)
+fn testbed(ingress: Ingress, family: Family) -> Result<Testbed> {
+    Testbed::new(ingress, &family.configuration(NAT_PORTS), &family.facts(), AMPLE)
 }
 
 /// One end of a flow.
@@ -113,8 +113,8 @@ fn reported(testbed: &mut Testbed, end: End, steps: &[Step]) -> Result<Vec<Sight
 /// Who repeats himself, or goes on, and gets no answer for a while, speaks in vain; nobody else does.
 #[test]
 fn who_speaks_in_vain_is_reported() -> Result<()> {
-    for family in [Family::V4, Family::V6] {
-        let mut testbed = testbed(family)?;
+    for (ingress, family) in everywhere() {
+        let mut testbed = testbed(ingress, family)?;
         for direction in [Direction::ToBackend, Direction::ToClient] {
             let end = End { flow: Flow::new(family, TCP, Kind::Remote), direction };
             let other = end.other();
@@ -178,8 +178,8 @@ fn ended(end: End) -> Frame {
 /// A client that asks by datagrams, and is not answered.
 #[test]
 fn datagrams_in_vain_are_reported() -> Result<()> {
-    for family in [Family::V4, Family::V6] {
-        let mut testbed = testbed(family)?;
+    for (ingress, family) in everywhere() {
+        let mut testbed = testbed(ingress, family)?;
         let client = End { flow: Flow::new(family, UDP, Kind::Remote), direction: Direction::ToBackend };
         let backend = client.other();
         let (question, answer) = (client.sent(&client.data(0)), backend.sent(&backend.data(0)));
@@ -203,8 +203,8 @@ fn datagrams_in_vain_are_reported() -> Result<()> {
 /// The kernel finds this node's own backends, and their clients.
 #[test]
 fn backends_on_the_node_are_nobodys_business() -> Result<()> {
-    for family in [Family::V4, Family::V6] {
-        let mut testbed = testbed(family)?;
+    for (ingress, family) in everywhere() {
+        let mut testbed = testbed(ingress, family)?;
         for direction in [Direction::ToBackend, Direction::ToClient] {
             let end = End { flow: Flow::new(family, TCP, Kind::Local), direction };
             let question = end.sent(&end.data(100));
@@ -218,8 +218,8 @@ fn backends_on_the_node_are_nobodys_business() -> Result<()> {
 /// Flows of a client that was found elsewhere go there, but for one on which it has spoken since; others stay.
 #[test]
 fn silent_clients_are_led() -> Result<()> {
-    for family in [Family::V4, Family::V6] {
-        let mut testbed = testbed(family)?;
+    for (ingress, family) in everywhere() {
+        let mut testbed = testbed(ingress, family)?;
         let led = Flow::new(family, TCP, Kind::Remote);
         let datagrams = Flow::new(family, UDP, Kind::Remote);
         let speaks = led.of_client((led.client.ip(), KEPT_PORT + 1).into(), KEPT_PORT + 1);
@@ -255,8 +255,8 @@ fn check_reply(testbed: &mut Testbed, flow: &Flow, reply: &Frame) -> Result<()> 
 /// What a client says of itself is worth more than what was found.
 #[test]
 fn clients_that_were_led_can_move_on() -> Result<()> {
-    for family in [Family::V4, Family::V6] {
-        let mut testbed = testbed(family)?;
+    for (ingress, family) in everywhere() {
+        let mut testbed = testbed(ingress, family)?;
         let flow = Flow::new(family, TCP, Kind::Remote);
         flow.established().iter().try_for_each(|step| take(&mut testbed, step))?;
         testbed.lead_clients(&[flow.client.ip()], Mac::new(OTHER_MAC))?;

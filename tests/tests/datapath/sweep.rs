@@ -14,12 +14,12 @@ use kplb_common::{
 use kplb_tests::{
     frames::{ACK, PSH, RST, SYN},
     poll,
-    testbed::{Table::Flows, Testbed},
+    testbed::{Ingress, Table::Flows, Testbed},
 };
 
 use crate::{
     case::{Step, entry, take},
-    scene::{AMPLE, Family, Flow, KEPT_PORT, Kind, NAT_PORTS, Place},
+    scene::{AMPLE, Family, Flow, KEPT_PORT, Kind, NAT_PORTS, Place, everywhere},
     traffic::{BACKEND_ISN, CLIENT_ISN},
 };
 
@@ -27,8 +27,8 @@ use crate::{
 const CLIENT_HAS: u32 = 0x0123_4567;
 const BACKEND_HAS: u32 = 0x89ab_cdef;
 
-fn testbed(family: Family) -> Result<Testbed> {
-    Testbed::new(&family.configuration(NAT_PORTS), &family.facts(), AMPLE)
+fn testbed(ingress: Ingress, family: Family) -> Result<Testbed> {
+    Testbed::new(ingress, &family.configuration(NAT_PORTS), &family.facts(), AMPLE)
 }
 
 fn set_state(testbed: &mut Testbed, flow: &Flow, state: BackendState) -> Result<()> {
@@ -77,8 +77,8 @@ fn expected(flow: &Flow, version: u8, acknowledged: [u32; 2]) -> Orphan {
     }
 }
 
-fn ends_the_flows_of_a_lost_backend(family: Family, version: u8) -> Result<()> {
-    let mut testbed = testbed(family)?;
+fn ends_the_flows_of_a_lost_backend(ingress: Ingress, family: Family, version: u8) -> Result<()> {
+    let mut testbed = testbed(ingress, family)?;
     for kind in [Kind::Remote, Kind::Local] {
         let (tcp, udp) = (Flow::new(family, TCP, kind), Flow::new(family, UDP, kind));
         let fresh = tcp.of_client(family.at(102, KEPT_PORT + 1), KEPT_PORT + 1);
@@ -114,17 +114,17 @@ fn ends_the_flows_of_a_lost_backend(family: Family, version: u8) -> Result<()> {
 
 #[test]
 fn ends_the_flows_of_a_lost_backend_v4() -> Result<()> {
-    ends_the_flows_of_a_lost_backend(Family::V4, 4)
+    Ingress::each(|ingress| ends_the_flows_of_a_lost_backend(ingress, Family::V4, 4))
 }
 
 #[test]
 fn ends_the_flows_of_a_lost_backend_v6() -> Result<()> {
-    ends_the_flows_of_a_lost_backend(Family::V6, 6)
+    Ingress::each(|ingress| ends_the_flows_of_a_lost_backend(ingress, Family::V6, 6))
 }
 
 /// When its VIPs have gone to another node, all of a family ends.
-fn ends_the_flows_of_a_family(family: Family, own: SweepMode, other: SweepMode) -> Result<()> {
-    let mut testbed = testbed(family)?;
+fn ends_the_flows_of_a_family(ingress: Ingress, family: Family, own: SweepMode, other: SweepMode) -> Result<()> {
+    let mut testbed = testbed(ingress, family)?;
     let (remote, local) = (Flow::new(family, TCP, Kind::Remote), Flow::new(family, TCP, Kind::Local));
     let half_open = remote.of_client(family.at(102, KEPT_PORT + 1), KEPT_PORT + 1);
     let udp = Flow::new(family, UDP, Kind::Remote);
@@ -145,12 +145,12 @@ fn ends_the_flows_of_a_family(family: Family, own: SweepMode, other: SweepMode) 
 
 #[test]
 fn ends_the_flows_of_a_family_v4() -> Result<()> {
-    ends_the_flows_of_a_family(Family::V4, SweepMode::EndIpv4, SweepMode::EndIpv6)
+    Ingress::each(|ingress| ends_the_flows_of_a_family(ingress, Family::V4, SweepMode::EndIpv4, SweepMode::EndIpv6))
 }
 
 #[test]
 fn ends_the_flows_of_a_family_v6() -> Result<()> {
-    ends_the_flows_of_a_family(Family::V6, SweepMode::EndIpv6, SweepMode::EndIpv4)
+    Ingress::each(|ingress| ends_the_flows_of_a_family(ingress, Family::V6, SweepMode::EndIpv6, SweepMode::EndIpv4))
 }
 
 /// More orphans than there is room for at once.
@@ -159,7 +159,7 @@ fn ends_any_number_of_flows() -> Result<()> {
     const N: u16 = 15_000;
     let sizes = kplb::dataplane::FlowTableSizes { max_flows: 65_536, max_half_open: 1024 };
     let family = Family::V4;
-    let mut testbed = Testbed::new(&family.configuration(10_000..=32_767), &family.facts(), sizes)?;
+    let mut testbed = Testbed::new(Ingress::Xdp, &family.configuration(10_000..=32_767), &family.facts(), sizes)?;
     let any = Flow::new(family, TCP, Kind::Remote);
     for n in 0..N {
         let flow = any.of_client(family.at(0x1000 + n, 10_000 + n), 10_000 + n);
@@ -174,8 +174,8 @@ fn ends_any_number_of_flows() -> Result<()> {
 
 #[test]
 fn counts_the_flows_of_each_backend() -> Result<()> {
-    let family = Family::V4;
-    let mut testbed = testbed(family)?;
+    let (ingress, family) = (Ingress::Xdp, Family::V4);
+    let mut testbed = testbed(ingress, family)?;
     let (remote, local) = (Flow::new(family, TCP, Kind::Remote), Flow::new(family, TCP, Kind::Local));
     let udp = Flow::new(family, UDP, Kind::Remote);
     let other = |flow: &Flow, n: u16| flow.of_client(family.at(110 + n, KEPT_PORT + n), KEPT_PORT + n);
@@ -212,8 +212,8 @@ fn counts_the_flows_of_each_backend() -> Result<()> {
 /// What a client meets at a backend is reported, rarely.
 #[test]
 fn symptoms_are_reported() -> Result<()> {
-    for family in [Family::V4, Family::V6] {
-        let mut testbed = testbed(family)?;
+    for (ingress, family) in everywhere() {
+        let mut testbed = testbed(ingress, family)?;
         for kind in [Kind::Remote, Kind::Local] {
             let flow = Flow::new(family, TCP, kind);
             let id = flow.backend_id;

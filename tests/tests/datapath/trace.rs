@@ -17,7 +17,7 @@ use kplb_common::{
 };
 use kplb_tests::{
     frames::{ACK, PSH, SYN},
-    testbed::{Hook, Testbed},
+    testbed::{Hook, Ingress, Testbed},
 };
 
 use crate::{
@@ -84,8 +84,8 @@ impl Watcher {
     }
 }
 
-fn watched(family: Family) -> Result<(Testbed, Watcher)> {
-    let testbed = Testbed::new(&family.configuration(NAT_PORTS), &family.facts(), AMPLE)?;
+fn watched(ingress: Ingress, family: Family) -> Result<(Testbed, Watcher)> {
+    let testbed = Testbed::new(ingress, &family.configuration(NAT_PORTS), &family.facts(), AMPLE)?;
     let mut watcher = Watcher::new(&testbed)?;
     watcher.ask(LONG, everything())?;
     Ok((testbed, watcher))
@@ -105,7 +105,7 @@ fn check(testbed: &Testbed, watcher: &mut Watcher, hook: Hook, frame: &[u8], exp
     let kept = frame.len().min(SNAPSHOT_BYTES);
     assert_eq!((event.length as usize, usize::from(event.kept)), (frame.len(), kept));
     assert_eq!(u32::from(event.verdict), verdict.index());
-    let expected_hook = if hook == Hook::Xdp { TraceHook::Ingress } else { TraceHook::Egress };
+    let expected_hook = if hook == Hook::Ingress { TraceHook::Ingress } else { TraceHook::Egress };
     assert_eq!(TraceHook::from_u8(event.hook), Some(expected_hook));
     assert_eq!(start(&event.before)[..kept], frame[..kept], "as it came");
     assert_eq!(start(&event.after)[..kept], output.frame[..kept], "as it went");
@@ -113,13 +113,13 @@ fn check(testbed: &Testbed, watcher: &mut Watcher, hook: Hook, frame: &[u8], exp
     Ok(())
 }
 
-fn tells(family: Family) -> Result<()> {
-    let (mut testbed, mut watcher) = watched(family)?;
+fn tells(ingress: Ingress, family: Family) -> Result<()> {
+    let (mut testbed, mut watcher) = watched(ingress, family)?;
     for (protocol, kind) in [(TCP, Kind::Remote), (TCP, Kind::Local), (UDP, Kind::Remote), (UDP, Kind::Local)] {
         let flow = Flow::new(family, protocol, kind);
         use kplb_common::flow::Direction::{ToBackend, ToClient};
         let mut forward = |testbed: &Testbed, flags| {
-            check(testbed, &mut watcher, Hook::Xdp, &flow.client_sends(flags).build(), flow.verdict(ToBackend))
+            check(testbed, &mut watcher, Hook::Ingress, &flow.client_sends(flags).build(), flow.verdict(ToBackend))
         };
         forward(&testbed, SYN)?;
         let mut reply = |testbed: &Testbed, flags| {
@@ -132,7 +132,7 @@ fn tells(family: Family) -> Result<()> {
         watcher.events()?;
         let mut both = |testbed: &Testbed| -> Result<()> {
             let (sent, answered) = (flow.client_sends(ACK | PSH).build(), flow.backend_sends(ACK | PSH).build());
-            check(testbed, &mut watcher, Hook::Xdp, &sent, flow.verdict(ToBackend))?;
+            check(testbed, &mut watcher, Hook::Ingress, &sent, flow.verdict(ToBackend))?;
             check(testbed, &mut watcher, flow.reply_hook(), &answered, flow.verdict(ToClient))
         };
         both(&testbed)?;
@@ -140,23 +140,23 @@ fn tells(family: Family) -> Result<()> {
     }
     let tcp = Flow::new(family, TCP, Kind::Remote);
     let unknown = Verdict::Reset(ResetReason::UnknownFlow);
-    check(&testbed, &mut watcher, Hook::Xdp, &tcp.client_sends(ACK).build(), unknown)?;
+    check(&testbed, &mut watcher, Hook::Ingress, &tcp.client_sends(ACK).build(), unknown)?;
     let unresolved = Flow::new(family, UDP, Kind::Unresolved);
     let no_neighbour = Verdict::Drop(DropReason::NoNeighbour);
-    check(&testbed, &mut watcher, Hook::Xdp, &unresolved.client_sends(0).build(), no_neighbour)?;
+    check(&testbed, &mut watcher, Hook::Ingress, &unresolved.client_sends(0).build(), no_neighbour)?;
     // To the node itself.
     let other = tcp.client_sends(SYN).to((family.node(), 22).into()).build();
-    check(&testbed, &mut watcher, Hook::Xdp, &other, Verdict::Pass(PassReason::NotOurs))
+    check(&testbed, &mut watcher, Hook::Ingress, &other, Verdict::Pass(PassReason::NotOurs))
 }
 
 #[test]
 fn tells_of_packets_as_they_came_and_went_v4() -> Result<()> {
-    tells(Family::V4)
+    Ingress::each(|ingress| tells(ingress, Family::V4))
 }
 
 #[test]
 fn tells_of_packets_as_they_came_and_went_v6() -> Result<()> {
-    tells(Family::V6)
+    Ingress::each(|ingress| tells(ingress, Family::V6))
 }
 
 fn mask(family: Family) -> Ip6 {
@@ -166,11 +166,12 @@ fn mask(family: Family) -> Ip6 {
     }
 }
 
-fn filters(family: Family) -> Result<()> {
-    let (testbed, mut watcher) = watched(family)?;
+fn filters(ingress: Ingress, family: Family) -> Result<()> {
+    let (testbed, mut watcher) = watched(ingress, family)?;
     let version = if family == Family::V4 { 4 } else { 6 };
     let flow = Flow::new(family, TCP, Kind::Remote);
-    let sent = [(Hook::Xdp, flow.client_sends(SYN).build()), (Hook::Xdp, flow.backend_sends(SYN | ACK).build())];
+    let sent =
+        [(Hook::Ingress, flow.client_sends(SYN).build()), (Hook::Ingress, flow.backend_sends(SYN | ACK).build())];
     let forwarded = [ForwardReason::ToBackend, ForwardReason::ToClient].map(|reason| Verdict::Forward(reason).index());
     let client = |address: IpAddr| TraceRequest {
         client: from_ip(address),
@@ -211,32 +212,32 @@ fn filters(family: Family) -> Result<()> {
 
 #[test]
 fn tells_only_of_what_is_asked_for_v4() -> Result<()> {
-    filters(Family::V4)
+    Ingress::each(|ingress| filters(ingress, Family::V4))
 }
 
 #[test]
 fn tells_only_of_what_is_asked_for_v6() -> Result<()> {
-    filters(Family::V6)
+    Ingress::each(|ingress| filters(ingress, Family::V6))
 }
 
 /// Whoever is gone is told of nothing, and the first packet after his time ends what he has asked for.
 #[test]
 fn who_asks_no_more_is_told_of_no_more() -> Result<()> {
-    let (testbed, mut watcher) = watched(Family::V4)?;
+    let (testbed, mut watcher) = watched(Ingress::Xdp, Family::V4)?;
     let frame = Flow::new(Family::V4, TCP, Kind::Remote).client_sends(SYN).build();
     let until_ns = |watcher: &Watcher| anyhow::Ok(watcher.request.get(&0, 0)?.until_ns);
-    testbed.run(Hook::Xdp, &frame)?;
+    testbed.run(Hook::Ingress, &frame)?;
     assert_eq!(watcher.events()?.len(), 1);
     assert_ne!(until_ns(&watcher)?, 0);
 
     let over = TraceRequest { until_ns: monotonic_now_ns() - 1_000_000_000, ..everything() };
     watcher.write(&over)?;
-    testbed.run(Hook::Xdp, &frame)?;
+    testbed.run(Hook::Ingress, &frame)?;
     assert_eq!(watcher.events()?.len(), 0);
     assert_eq!(until_ns(&watcher)?, 0, "packets go on to be looked at for nobody");
 
     watcher.ask(LONG, everything())?;
-    testbed.run(Hook::Xdp, &frame)?;
+    testbed.run(Hook::Ingress, &frame)?;
     assert_eq!(watcher.events()?.len(), 1);
     assert_eq!(watcher.counts()?, TraceCounts { told: 2, lost: 0, over_rate: 0 });
     Ok(())
@@ -244,15 +245,15 @@ fn who_asks_no_more_is_told_of_no_more() -> Result<()> {
 
 #[test]
 fn tells_of_one_in_so_many() -> Result<()> {
-    let (testbed, mut watcher) = watched(Family::V4)?;
+    let (testbed, mut watcher) = watched(Ingress::Xdp, Family::V4)?;
     let frame = Flow::new(Family::V4, TCP, Kind::Remote).client_sends(SYN).build();
     watcher.ask(LONG, TraceRequest { sample: 10, ..everything() })?;
     // On one processor: each counts by itself.
-    pinned(|| (0..100).try_for_each(|_| testbed.run(Hook::Xdp, &frame).map(drop)))?;
+    pinned(|| (0..100).try_for_each(|_| testbed.run(Hook::Ingress, &frame).map(drop)))?;
     assert_eq!(watcher.events()?.len(), 10);
     // What is left of one request's number does not hold up another one.
     watcher.ask(LONG, everything())?;
-    pinned(|| (0..3).try_for_each(|_| testbed.run(Hook::Xdp, &frame).map(drop)))?;
+    pinned(|| (0..3).try_for_each(|_| testbed.run(Hook::Ingress, &frame).map(drop)))?;
     assert_eq!(watcher.events()?.len(), 3);
     Ok(())
 }
@@ -261,11 +262,11 @@ fn tells_of_one_in_so_many() -> Result<()> {
 #[test]
 fn what_is_too_much_is_counted() -> Result<()> {
     const N: u64 = 2000;
-    let (testbed, mut watcher) = watched(Family::V4)?;
+    let (testbed, mut watcher) = watched(Ingress::Xdp, Family::V4)?;
     let frame = Flow::new(Family::V4, TCP, Kind::Remote).client_sends(SYN).build();
     let flood = || -> Result<()> {
         for _ in 0..N {
-            let (verdict, _) = testbed.judge(Hook::Xdp, &frame)?;
+            let (verdict, _) = testbed.judge(Hook::Ingress, &frame)?;
             ensure!(verdict == Verdict::Forward(ForwardReason::ToBackend), "{}", verdict.name());
         }
         Ok(())

@@ -69,8 +69,8 @@ impl Flow {
     /// Where the backend's packets meet kplb.
     pub fn reply_hook(&self) -> Hook {
         match self.place {
-            Place::Local => Hook::Tc,
-            Place::Remote => Hook::Xdp,
+            Place::Local => Hook::Egress,
+            Place::Remote => Hook::Ingress,
         }
     }
 
@@ -86,7 +86,7 @@ impl Flow {
 
     /// The client has sent this.
     pub fn client_sent(&self, frame: &Frame) -> Step {
-        Step::Send(Hook::Xdp, frame.build(), self.verdict(Direction::ToBackend))
+        Step::Send(Hook::Ingress, frame.build(), self.verdict(Direction::ToBackend))
     }
 
     /// The backend has sent this.

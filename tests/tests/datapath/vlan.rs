@@ -134,7 +134,7 @@ fn sent_on(family: Family, vlan: Vlan) -> Vec<Case> {
             let mix = u32::from(flow.nat.port() ^ flow.backend.port());
             let on = flow.backend_gets(&flow.data().carrying(vec![7; 97])).fragments(&[40], 9 ^ mix);
             let verdict = flow.verdict(Direction::ToBackend);
-            let first = Step::Send(Hook::Xdp, fragments[0].clone(), verdict);
+            let first = Step::Send(Hook::Ingress, fragments[0].clone(), verdict);
             let bytes = fragments[1].len() as u64 - 14;
             cases.extend([
                 Case::forward(name("a first packet"), &flow, &flow.client_sends(SYN))
@@ -145,7 +145,7 @@ fn sent_on(family: Family, vlan: Vlan) -> Vec<Case> {
                 Case {
                     verdict,
                     packet_out: on[1].clone(),
-                    ..Case::of_bytes(name("a fragment"), Hook::Xdp, fragments[1].clone())
+                    ..Case::of_bytes(name("a fragment"), Hook::Ingress, fragments[1].clone())
                 }
                 .counts_bytes(&flow, Direction::ToBackend, bytes)
                 .after(established())
@@ -155,11 +155,14 @@ fn sent_on(family: Family, vlan: Vlan) -> Vec<Case> {
     }
     for (name, frame) in questions(family) {
         let verdict = Verdict::Drop(DropReason::Fenced);
-        cases.push(Case { verdict, ..Case::of_bytes(name, Hook::Xdp, frame) }.after(fenced(family, vlan)));
+        cases.push(Case { verdict, ..Case::of_bytes(name, Hook::Ingress, frame) }.after(fenced(family, vlan)));
     }
     cases.push(
-        Case { verdict: Verdict::Drop(DropReason::FencedClaim), ..Case::of_bytes("a claim", Hook::Tc, claim(family)) }
-            .after(fenced(family, vlan)),
+        Case {
+            verdict: Verdict::Drop(DropReason::FencedClaim),
+            ..Case::of_bytes("a claim", Hook::Egress, claim(family))
+        }
+        .after(fenced(family, vlan)),
     );
     cases
 }
@@ -173,12 +176,12 @@ fn foreign(family: Family, vlan: Vlan) -> Vec<Case> {
         ..Case::of_bytes(name, hook, frame).after(fenced(family, vlan))
     };
     let mut cases = vec![
-        pass("a first packet", Hook::Xdp, flow.client_sends(SYN).build()),
-        pass("data of no flow", Hook::Xdp, flow.data().build()),
-        pass("what a backend here says", Hook::Tc, local.backend_sends(ACK).build()),
-        pass("a claim", Hook::Tc, claim(family)),
+        pass("a first packet", Hook::Ingress, flow.client_sends(SYN).build()),
+        pass("data of no flow", Hook::Ingress, flow.data().build()),
+        pass("what a backend here says", Hook::Egress, local.backend_sends(ACK).build()),
+        pass("a claim", Hook::Egress, claim(family)),
     ];
-    cases.extend(questions(family).map(|(name, frame)| pass(name, Hook::Xdp, frame)));
+    cases.extend(questions(family).map(|(name, frame)| pass(name, Hook::Ingress, frame)));
     cases
 }
 
@@ -216,5 +219,5 @@ fn claim(family: Family) -> Vec<u8> {
 /// A tag of which a part is missing is none of ours.
 fn cut(family: Family) -> Case {
     let whole = tagged(&Flow::new(family, TCP, Kind::Remote).client_sends(SYN).build(), &[(Q, 0)]);
-    Case::of_bytes("a tag cut off", Hook::Xdp, whole[..16].to_vec())
+    Case::of_bytes("a tag cut off", Hook::Ingress, whole[..16].to_vec())
 }

@@ -47,7 +47,7 @@ fn files(number: usize) -> Result<[String; 2]> {
 fn attach<'l>(host: &'l Host, [keepalived, haproxy]: &[String; 2]) -> Result<Agent<'l>> {
     let folder = folder(keepalived, haproxy)?;
     let text = imported(host, folder.path(), &[])?;
-    cluster::start_agent(host, &text, "native")
+    cluster::start_agent(host, &text)
 }
 
 /// Waits until a node, counted from 1, has the VIP, and no other has.

@@ -152,8 +152,7 @@ fn many_scrapes_are_one() -> Result<()> {
 #[test]
 fn without_the_table_nothing_listens() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 1, clients: 0 })?;
-    let mut agent =
-        cluster::start_agent(lab.node(1), &cluster::configuration(lab.nodes(), Persistence::Client), "native")?;
+    let mut agent = cluster::start_agent(lab.node(1), &cluster::configuration(lab.nodes(), Persistence::Client))?;
     let pid = agent.process().pid();
     for protocol in ["tcp", "tcp6"] {
         let sockets = fs::read_to_string(format!("/proc/{pid}/net/{protocol}"))?;

@@ -14,5 +14,5 @@ const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCAL
 /// An agent on the lab's first node that elects and serves metrics.
 fn start_agent(lab: &Lab) -> Result<Agent<'_>> {
     let configuration = format!("[metrics]\nlisten = \"{ADDRESS}\"\n{}", cluster::elected(lab.nodes(), ""));
-    cluster::start_agent(lab.node(1), &configuration, "native")
+    cluster::start_agent(lab.node(1), &configuration)
 }

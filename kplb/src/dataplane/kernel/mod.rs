@@ -20,9 +20,10 @@ use kplb_common::{
 use tracing::Level;
 
 use super::{
-    attach::{self, Attached, ClassicFilter, ModeChoice, Site, TcLink, XdpMode},
+    attach::{self, Attached, Site},
     leases::Leases,
     local,
+    mode::{ModeChoice, NativeXdp},
     object::{self, OBJECT},
     pinned::PinnedMaps,
     pins,
@@ -47,16 +48,14 @@ pub struct LoadOptions<'a> {
     pub interface: &'a str,
     /// Index of the interface.
     pub interface_index: u32,
-    /// Which XDP mode to attach in.
+    /// Which mode to attach in.
     pub mode: ModeChoice,
+    /// What is known of native XDP there.
+    pub native: NativeXdp,
     /// Where to pin maps and links; on bpffs.
     pub pin_directory: &'a Path,
     /// Whose place to take.
     pub predecessor: Option<Predecessor>,
-    /// The mode that its XDP program runs in.
-    pub current: Option<XdpMode>,
-    /// Its TC program, where that could not be pinned.
-    pub classic: Option<ClassicFilter>,
     /// How large the flow tables are.
     pub flows: FlowTableSizes,
     /// What the programs log; what is off is removed by the verifier.
@@ -71,10 +70,8 @@ pub struct Dataplane {
     interface_index: u32,
     mode: ModeChoice,
     pin_directory: PathBuf,
+    native: NativeXdp,
     predecessor: Option<Predecessor>,
-    /// The mode of the predecessor's XDP program.
-    current: Option<XdpMode>,
-    classic: Option<ClassicFilter>,
     keeps_sockets: bool,
     orphans: Orphans,
     /// As it was last asked for.
@@ -89,9 +86,9 @@ enum State {
     /// Loaded; nothing of it sees a packet.
     Loaded,
     /// The programs are a predecessor's, and attached.
-    Kept(Attached, TcLink),
-    /// Attached, and pinned as a whole.
-    Attached(TcLink),
+    Kept(Attached),
+    /// The programs are attached, and pinned where they can be.
+    Attached(Attached),
     /// Detached; nothing is left.
     Detached,
 }
@@ -119,9 +116,8 @@ impl Dataplane {
             interface: interface.to_owned(),
             interface_index,
             mode,
+            native: options.native,
             pin_directory: pin_directory.to_owned(),
-            current: options.current,
-            classic: options.classic,
             keeps_sockets: false,
             predecessor,
             n_backends: 0,
@@ -129,7 +125,12 @@ impl Dataplane {
         };
         dataplane.load_program(abi::SWEEP_PROGRAM)?;
         if !dataplane.keeps_programs(object::build(log_level)) {
-            dataplane.load_program(abi::XDP_PROGRAM)?;
+            let ingress = if dataplane.mode.first(&dataplane.native).is_xdp() {
+                abi::XDP_PROGRAM
+            } else {
+                abi::TC_INGRESS_PROGRAM
+            };
+            dataplane.load_program(ingress)?;
             dataplane.load_program(abi::TC_PROGRAM)?;
         }
         Ok(dataplane)
@@ -138,30 +139,15 @@ impl Dataplane {
     /// Goes on with the programs of a predecessor, if they are the same; whether it does. A kernel takes its time to verify
     /// new ones, and nobody is master meanwhile.
     fn keeps_programs(&mut self, build: u64) -> bool {
-        let Some(current) = self.current.filter(|current| self.mode.allows(*current)) else { return false };
-        if !self.predecessor.as_ref().is_some_and(|predecessor| predecessor.is_of(build)) {
-            return false;
-        }
-        let site = Site {
-            interface: &self.interface,
-            index: self.interface_index,
-            directory: &self.pin_directory,
-            before: Some(&self.pin_directory),
-        };
-        let Some((attached, tc)) = attach::kept(&site, current, self.classic) else { return false };
+        let is_like = |before: &&Predecessor| before.is_like(build, self.mode) && attach::is_whole(before);
+        let Some(before) = self.predecessor.as_ref().filter(is_like) else { return false };
+        self.state = State::Kept(before.attached());
         self.keeps_sockets = local::are_attached(&self.pin_directory);
-        self.state = State::Kept(attached, tc);
         true
     }
 
     fn load_program(&mut self, name: &str) -> anyhow::Result<()> {
-        let program = self.ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
-        let loaded = if name == abi::TC_PROGRAM {
-            <&mut SchedClassifier>::try_from(program)?.load()
-        } else {
-            <&mut Xdp>::try_from(program)?.load()
-        };
-        loaded.with_context(|| format!("the kernel does not accept the program {name}"))
+        object::load_program(&mut self.ebpf, name)
     }
 
     /// What the maps hold that a predecessor has left; nothing, if they are new.
@@ -192,49 +178,45 @@ impl Dataplane {
         PinnedMaps::at(&self.pin_directory)
     }
 
-    /// Attaches the programs: XDP to the ingress of the interface, TC to its egress; in the place of a predecessor's, if
-    /// there are some, so that no packet passes between the two.
+    /// Attaches the programs to the ingress of the interface, and to its egress; in the place of a predecessor's, if there
+    /// are some, so that no packet passes between the two.
     ///
     /// # Errors
     /// If the kernel refuses; nothing of its own is attached then.
     pub fn attach(&mut self) -> anyhow::Result<Attached> {
         match std::mem::replace(&mut self.state, State::Loaded) {
-            State::Kept(attached, tc) => {
-                self.state = State::Attached(tc);
+            State::Kept(attached) => {
+                self.state = State::Attached(attached.clone());
                 return Ok(attached);
             }
             state => self.state = state,
         }
-        let before = self.predecessor.as_ref().map(|predecessor| predecessor.directory.clone());
         let site = Site {
             interface: &self.interface,
             index: self.interface_index,
             directory: &self.pin_directory,
-            before: before.as_deref(),
+            before: self.predecessor.as_ref(),
         };
-        // Replies first: a client's packet must not reach a backend on this node before its reply can be reversed.
-        let tc = attach::attach_tc(&mut self.ebpf, &site, self.classic)?;
-        let classic = tc.filter();
-        let attached = attach::attach_xdp(&mut self.ebpf, &site, self.mode, self.current);
-        match attached {
-            Ok(mut attached) => {
-                attached.classic = classic;
-                self.state = State::Attached(tc);
-                if let Some(before) = before.filter(|before| *before != self.pin_directory) {
-                    pins::remove_links(&before)?;
+        let attached = attach::attach(&mut self.ebpf, &site, self.mode, &self.native);
+        match (&attached, &self.predecessor) {
+            (Ok(attached), before) => {
+                self.state = State::Attached(attached.clone());
+                if let Some(before) = before.as_ref().filter(|before| before.directory() != self.pin_directory) {
+                    pins::remove_links(before.directory())?;
                 }
-                Ok(attached)
             }
-            Err(error) if self.predecessor.is_some() => {
-                // Whatever is attached stays: forwarding must survive a mistake.
-                self.state = State::Attached(tc);
-                Err(error)
-            }
-            Err(error) => {
-                // The error that matters is the one of attaching; the pins go on drop.
-                let _ = self.detach_tc(tc);
-                Err(error)
-            }
+            // Whatever is attached stays, also after a failure: forwarding must survive a mistake.
+            (Err(_), Some(before)) => self.state = State::Attached(before.attached()),
+            (Err(_), None) => {}
+        }
+        attached
+    }
+
+    /// Id of the program at ingress, if it is attached.
+    pub const fn program(&self) -> Option<u32> {
+        match &self.state {
+            State::Attached(attached) | State::Kept(attached) => Some(attached.program),
+            State::Loaded | State::Detached => None,
         }
     }
 
@@ -284,9 +266,7 @@ impl Dataplane {
     /// If something cannot be removed.
     pub fn forget_predecessor(&mut self) -> anyhow::Result<()> {
         match self.predecessor.take() {
-            Some(Predecessor { directory, .. }) if directory != self.pin_directory => {
-                pins::remove_pins(&directory).map(drop)
-            }
+            Some(before) if before.directory() != self.pin_directory => pins::remove_pins(before.directory()).map(drop),
             _ => Ok(()),
         }
     }
@@ -297,13 +277,6 @@ impl Dataplane {
     /// If the table cannot be read.
     pub fn orphaned_sockets(&self, is_orphan: impl Fn(&Diversion) -> bool) -> anyhow::Result<Vec<(u64, Diversion)>> {
         local::orphans(&self.ebpf, is_orphan)
-    }
-
-    fn detach_tc(&self, link: TcLink) -> anyhow::Result<()> {
-        match link {
-            TcLink::Pinned => attach::detach_pinned(&pins::tc_link(&self.pin_directory)),
-            TcLink::Classic(filter) => attach::detach_classic(&self.interface, filter),
-        }
     }
 
     /// What the data path reports of backends. Once.
@@ -331,7 +304,16 @@ impl Dataplane {
         Ok(program.try_into()?)
     }
 
-    /// The TC program, to be run on made-up packets.
+    /// The TC program at ingress, to be run on made-up packets.
+    ///
+    /// # Errors
+    /// None that a loaded data path could have.
+    pub fn tc_ingress(&self) -> anyhow::Result<&SchedClassifier> {
+        let program = self.ebpf.program(abi::TC_INGRESS_PROGRAM).context("the object has no TC program for ingress")?;
+        Ok(program.try_into()?)
+    }
+
+    /// The TC program at egress, to be run on made-up packets.
     ///
     /// # Errors
     /// None that a loaded data path could have.
@@ -366,18 +348,17 @@ impl Dataplane {
     }
 
     fn clear(&mut self) -> anyhow::Result<()> {
-        let tc = match std::mem::replace(&mut self.state, State::Detached) {
-            State::Attached(tc) | State::Kept(_, tc) => {
-                // Nobody else is led to a backend; who was stays with it.
-                let sockets = local::detach(&self.pin_directory);
-                // The client's side first, so that no packet is rewritten whose reply would not be.
-                let xdp = attach::detach_pinned(&pins::xdp_link(&self.pin_directory));
-                sockets.and(xdp).and(self.detach_tc(tc))
-            }
-            State::Loaded | State::Detached => Ok(()),
+        let attached = match std::mem::replace(&mut self.state, State::Detached) {
+            State::Attached(attached) | State::Kept(attached) => Some(attached),
+            State::Loaded | State::Detached => None,
         };
+        let detached = attached.map_or(Ok(()), |Attached { classic, .. }| {
+            // Nobody else is led to a backend; who was stays with it.
+            let sockets = local::detach(&self.pin_directory);
+            sockets.and(attach::detach(&self.pin_directory, &self.interface, classic))
+        });
         let pins = pins::remove_pins(&self.pin_directory).map(drop);
-        tc.and(pins)
+        detached.and(pins)
     }
 }
 

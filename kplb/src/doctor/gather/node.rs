@@ -1,6 +1,6 @@
 //! Reads the node's interfaces, and what is on the one that matters.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result};
 
@@ -11,14 +11,14 @@ use super::{
 use crate::{
     config::Config,
     control::{Answer, Request, client::Client},
-    daemon::{campaign, preflight},
-    dataplane,
+    daemon::{campaign, preflight, present},
+    dataplane::{self, Mode},
+    driver::Driver,
     netlink::{
         client::Netlink,
         facts::{KnownNeighbours, Snapshot, Survey},
         features,
         message::{InterfaceAddress, Link, shares_prefix},
-        netdev,
     },
 };
 
@@ -82,10 +82,13 @@ impl Node {
         Interface {
             name: name.to_owned(),
             links: self.links.clone(),
-            driver: driver(name),
-            xdp_features: known(netdev::xdp_features(index).await),
+            driver: Driver::of(name, index).await,
             active_features: known(features::active(name).await),
             agent: agent(options, name),
+            left: match device {
+                Some(device) => left(netlink, device, options).await.unwrap_or_default(),
+                None => None,
+            },
             has_pins: dataplane::pin_directory(&options.pin_root, name).exists(),
             surroundings,
             election,
@@ -108,10 +111,9 @@ impl Node {
     }
 }
 
-/// The driver of an interface that is a device of its own.
-fn driver(interface: &str) -> Option<String> {
-    let link = fs::read_link(format!("/sys/class/net/{interface}/device/driver")).ok()?;
-    Some(link.file_name()?.to_string_lossy().into_owned())
+/// Where a program runs that is pinned for the interface.
+async fn left(netlink: &Netlink, device: &Link, options: &Options) -> Result<Option<Mode>> {
+    dataplane::attached_mode(&options.pin_root, &device.name, &present::read(netlink, device).await?)
 }
 
 fn agent(options: &Options, interface: &str) -> Option<Agent> {

@@ -18,6 +18,8 @@ use super::{
 use crate::{
     config::{self, Config},
     daemon::preflight::OwnPorts,
+    dataplane::Mode,
+    driver::Driver,
     health::outcome::{self, Code, Outcome},
     netlink::{
         facts::{KnownNeighbours, Snapshot},
@@ -62,6 +64,7 @@ fn link(index: u32, name: &str) -> Link {
         is_up: true,
         has_carrier: true,
         xdp: None,
+        kind: None,
         vlan: None,
     }
 }
@@ -118,10 +121,10 @@ fn facts() -> Facts {
         interface: Some(Interface {
             name: "eth0".into(),
             links: vec![link(2, "eth0"), link(3, "eth1")],
-            driver: Some("igc".into()),
-            xdp_features: Ok(Some(XdpFeatures(0x23))),
+            driver: Driver { name: Some("igc".into()), features: Ok(Some(XdpFeatures(0x23))) },
             active_features: Ok(BTreeSet::new()),
             agent: None,
+            left: None,
             has_pins: false,
             surroundings: Some((snapshot, survey)),
             election: Some(Ok(vec![router])),
@@ -162,6 +165,14 @@ fn wrong(change: impl FnOnce(&mut Facts)) -> Vec<Finding> {
     let mut facts = facts();
     change(&mut facts);
     examine(&facts).findings.into_iter().filter(|finding| finding.level > Level::Ok).collect()
+}
+
+/// What is said of a topic.
+fn said(topic: &str, change: impl FnOnce(&mut Facts)) -> String {
+    let mut facts = facts();
+    change(&mut facts);
+    let finding = examine(&facts).findings.into_iter().find(|finding| finding.topic == topic);
+    finding.map(|finding| finding.what).unwrap_or_default()
 }
 
 /// The one thing that is not as it should be, of this level and topic, and what is said of it.

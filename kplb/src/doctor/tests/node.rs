@@ -26,37 +26,46 @@ fn configurations() {
 
 #[test]
 fn modes() {
-    let generic = only(Level::Note, "xdp-mode", |facts| interface(facts).xdp_features = Ok(Some(XdpFeatures(0))));
-    assert!(generic.contains("driver igc says it has no native XDP"), "{generic}");
+    let mode = |change: &dyn Fn(&mut Facts)| said("mode", change);
+    let has = |features: Result<Option<XdpFeatures>, String>| {
+        move |facts: &mut Facts| interface(facts).driver.features = features.clone()
+    };
+    assert!(mode(&|_| ()).starts_with("native XDP: the driver igc says it can"));
+    let tc = mode(&has(Ok(Some(XdpFeatures(0)))));
+    assert!(tc.starts_with("TC ingress, as the driver igc has no native XDP; it costs "), "{tc}");
     // An old kernel, and a driver that is known, or not.
-    assert_eq!(wrong(|facts| interface(facts).xdp_features = Ok(None)), []);
-    let unknown = only(Level::Note, "xdp-mode", |facts| {
-        interface(facts).xdp_features = Ok(None);
-        interface(facts).driver = Some("bcmgenet".into());
+    assert!(mode(&has(Ok(None))).starts_with("native XDP, most likely: the driver igc is known to have it"));
+    let unknown = only(Level::Note, "mode", |facts| {
+        interface(facts).driver = Driver { name: Some("bcmgenet".into()), features: Ok(None) };
     });
     assert!(unknown.starts_with("not known: "), "{unknown}");
-    only(Level::Note, "xdp-mode", |facts| interface(facts).xdp_features = Err("no such family".into()));
-    only(Level::Warning, "xdp-mode", |facts| link_of(facts).vlan = Some(VlanLink { lower: 3, identifier: 42 }));
+    only(Level::Note, "mode", has(Err("no such family".into())));
+    let vlan = mode(&|facts| link_of(facts).vlan = Some(VlanLink { lower: 3, identifier: 42 }));
+    assert!(vlan.starts_with("TC ingress, as the interface of a VLAN has no native XDP"), "{vlan}");
+    let veth = mode(&|facts| link_of(facts).kind = Some("veth".into()));
+    assert!(veth.starts_with("TC ingress, as a veth copies each packet"), "{veth}");
 }
 
 #[test]
 fn programs_on_the_interface() {
     let program = || Some(XdpProgram { ids: vec![12], mode: "native" });
-    let what = only(Level::Error, "xdp", |facts| link_of(facts).xdp = program());
-    assert!(what.starts_with("eth0 already has an XDP program (id 12"), "{what}");
-    only(Level::Warning, "xdp", |facts| {
+    let what = only(Level::Note, "programs", |facts| link_of(facts).xdp = program());
+    assert!(what.starts_with("an XDP program (id 12, native mode) of somebody else is on eth0"), "{what}");
+    only(Level::Warning, "programs", |facts| {
         link_of(facts).xdp = program();
-        interface(facts).has_pins = true;
+        interface(facts).left = Some(Mode::Native);
     });
     let agent = |mode: &str| Some(Agent { pid: 7, mode: mode.into(), mode_reason: "asked for".into() });
-    assert_eq!(
-        wrong(|facts| {
-            link_of(facts).xdp = program();
-            interface(facts).agent = agent("native");
-        }),
-        []
-    );
-    only(Level::Note, "xdp", |facts| interface(facts).agent = agent("generic"));
+    for mode in ["native", "tc"] {
+        assert_eq!(
+            wrong(|facts| {
+                link_of(facts).xdp = program();
+                interface(facts).agent = agent(mode);
+            }),
+            []
+        );
+    }
+    only(Level::Warning, "programs", |facts| interface(facts).agent = agent("generic"));
 }
 
 #[test]
@@ -71,15 +80,15 @@ fn vlans() {
         interface(facts).links.push(vlan);
     };
     assert_eq!(wrong(with_vlan), []);
-    let what = only(Level::Error, "vlan", |facts| {
-        with_vlan(facts);
-        interface(facts).active_features = Ok(BTreeSet::from(["rx-vlan-hw-parse".to_owned()]));
-    });
-    assert!(what.contains("takes VLAN tags off"), "{what}");
-    only(Level::Note, "vlan", |facts| {
-        with_vlan(facts);
-        interface(facts).active_features = Err("no answer".into());
-    });
+    let stripping = |active: Result<BTreeSet<String>, String>| {
+        said("mode", |facts| {
+            with_vlan(facts);
+            interface(facts).active_features = active;
+        })
+    };
+    let mode = stripping(Ok(BTreeSet::from(["rx-vlan-hw-parse".to_owned()])));
+    assert!(mode.starts_with("TC ingress, as eth0 takes VLAN tags off before an XDP program sees them"), "{mode}");
+    assert!(stripping(Err("no answer".into())).starts_with("native XDP"));
 }
 
 #[test]

@@ -48,9 +48,9 @@ pub(super) fn lines(model: &Model, ink: Ink, width: usize) -> Vec<Line<'static>>
 }
 
 fn agent(status: &Status) -> String {
-    let Status { mode, pid, version, uptime_seconds, .. } = status;
+    let Status { pid, version, uptime_seconds, .. } = status;
     let pid = pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
-    format!("  {mode} XDP, up {}, kplb {version}{pid}", period(*uptime_seconds as f64))
+    format!("  {}, up {}, kplb {version}{pid}", status.title(), period(*uptime_seconds as f64))
 }
 
 /// A line for each family, and one for what keeps this node from being master.

@@ -23,7 +23,7 @@ use crate::{
 
 /// What becomes of claims.
 pub(super) const GATE: Gate = Gate {
-    hook: Hook::Tc,
+    hook: Hook::Egress,
     leased: Verdict::Pass(PassReason::LeasedClaim),
     fenced: Verdict::Drop(DropReason::FencedClaim),
 };
@@ -41,7 +41,7 @@ pub(super) fn cases(family: Family) -> Vec<Case> {
         let shortest = if family == Family::V4 { 15 } else { 54 };
         cases.extend(cut(family, &GATE, &what, &frame, shortest));
         // From it this node learns where the VIP is.
-        cases.extend(every_lease_passes(family, Hook::Xdp, &format!("another node {what}"), &frame));
+        cases.extend(every_lease_passes(family, Hook::Ingress, &format!("another node {what}"), &frame));
     }
     for (name, frame) in untouched(family) {
         cases.extend(every_lease_passes(family, GATE.hook, &format!("no claim: {name}"), &frame));

@@ -18,7 +18,7 @@ use kplb_tests::{
 
 use crate::{
     case::{Case, Step, take},
-    scene::{AMPLE, Family, NAT_PORTS, NODE_MAC},
+    scene::{AMPLE, Family, NAT_PORTS, NODE_MAC, everywhere},
     shape::ConcatAll as _,
 };
 
@@ -81,7 +81,7 @@ fn fence(family: Family) -> Step {
 fn plain(hook: Hook, frame: &[u8]) -> Verdict {
     // A tag makes it one of another VLAN.
     let may_be_ours = [[8, 0], [0x86, 0xdd], [0x81, 0]].contains(&[frame[12], frame[13]]);
-    let is_looked_into = hook == Hook::Tc || frame[..6] == NODE_MAC;
+    let is_looked_into = hook == Hook::Egress || frame[..6] == NODE_MAC;
     Verdict::Pass(if is_looked_into && !may_be_ours { PassReason::NotIp } else { PassReason::NotOurs })
 }
 
@@ -149,8 +149,8 @@ fn with_vlan_tag(mut frame: Vec<u8>) -> Vec<u8> {
 #[test]
 fn a_lease_runs_out_at_its_moment() -> Result<()> {
     const LEASE_NS: u64 = 100_000_000;
-    for family in [Family::V4, Family::V6] {
-        let mut testbed = Testbed::new(&family.configuration(NAT_PORTS), &family.facts(), AMPLE)?;
+    for (ingress, family) in everywhere() {
+        let mut testbed = Testbed::new(ingress, &family.configuration(NAT_PORTS), &family.facts(), AMPLE)?;
         take(&mut testbed, &fence(family))?;
         let [this, _] = this_and_other(family);
         for (gate, (_, frame)) in [

@@ -19,7 +19,7 @@ use crate::{
 
 /// What becomes of questions.
 pub(super) const GATE: Gate =
-    Gate { hook: Hook::Xdp, leased: Verdict::Pass(PassReason::Leased), fenced: Verdict::Drop(DropReason::Fenced) };
+    Gate { hook: Hook::Ingress, leased: Verdict::Pass(PassReason::Leased), fenced: Verdict::Drop(DropReason::Fenced) };
 
 /// All of them.
 pub(super) fn cases(family: Family) -> Vec<Case> {
@@ -29,8 +29,8 @@ pub(super) fn cases(family: Family) -> Vec<Case> {
         cases.extend(every_lease(family, &GATE, &what, &frame));
         cases.extend(cut(family, &GATE, &what, &frame, 14));
         // What this node asks is not our business, unless it is in the name of a VIP.
-        let verdict = plain(Hook::Tc, &frame);
-        cases.push(case(format!("this node {what}"), Hook::Tc, &frame, verdict).after([fence(family)]));
+        let verdict = plain(Hook::Egress, &frame);
+        cases.push(case(format!("this node {what}"), Hook::Egress, &frame, verdict).after([fence(family)]));
     }
     for (name, frame) in untouched(family) {
         cases.extend(every_lease_passes(family, GATE.hook, &format!("no question: {name}"), &frame));

@@ -1,68 +1,55 @@
 //! kplb's programs with maps as a configuration makes them, run on made-up packets.
 
+mod hook;
+mod maps;
+
 use std::{fs, net::IpAddr, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
     Pod, TestRun, TestRunOptions, TestRunResult,
-    maps::{HashMap, Map, MapData, MapInfo, PerCpuArray, RingBuf},
+    maps::{HashMap, MapData, MapInfo, PerCpuArray, RingBuf},
     programs::ProgramError,
 };
 use kplb::{
     config,
-    dataplane::{Dataplane, FlowTableSizes, Leases, LoadOptions, ModeChoice, Sighting},
+    dataplane::{Dataplane, FlowTableSizes, Leases, LoadOptions, NativeXdp, Sighting},
     ids::Ids,
     maglev::Rings,
     model::{self, Conditions, Desired, NodeFacts},
     plan::{self, Operation},
 };
 use kplb_common::{
-    abi::map,
     flow::{Flow, FlowKey},
     fragment::{FragmentKey, Fragments},
     net::{Address, Ip4, Ip6, Mac},
     stats::BackendStats,
     sweep::{FlowCount, Orphan, SweepMode},
-    verdict::{ForwardReason, Verdict},
+    verdict::Verdict,
 };
+use nix::net::if_::if_nametoindex;
 
-use crate::netns::Namespace;
+pub use self::hook::{Hook, Ingress};
+use self::{
+    hook::TC_ACT_REDIRECT,
+    maps::{FlowTables, FragmentTable, FragmentTables, Opened},
+};
+use crate::{
+    netns::Namespace,
+    tap::{Packet, Tap},
+};
 
 /// Room for a frame as it comes out.
 const ROOM: usize = 16 * 1024;
 
+/// Bytes of the largest made-up frame at TC: a page, without room in front of it and behind it.
+const LARGEST_AT_TC: usize = 3500;
+
+/// The interface of the program of TC at ingress.
+const TAP: &str = "tap0";
+
 /// Where the maps are pinned, in the testbed's own mount namespace.
 const PINS: &str = "/sys/fs/bpf/testbed";
-
-/// Which program.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Hook {
-    /// `kplb_xdp`.
-    Xdp,
-    /// `kplb_tc`.
-    Tc,
-}
-
-impl Hook {
-    /// The action that a verdict comes to here: an `XDP_*` or `TC_ACT_*` code of `include/uapi/linux`.
-    pub fn action(self, verdict: Verdict) -> u32 {
-        const XDP_DROP: u32 = 1;
-        const XDP_PASS: u32 = 2;
-        const XDP_TX: u32 = 3;
-        const TC_ACT_UNSPEC: u32 = (-1_i32).cast_unsigned();
-        const TC_ACT_SHOT: u32 = 2;
-        match (self, verdict) {
-            (Self::Tc, Verdict::Drop(_)) => TC_ACT_SHOT,
-            (Self::Tc, _) => TC_ACT_UNSPEC,
-            (
-                Self::Xdp,
-                Verdict::Pass(_) | Verdict::Forward(ForwardReason::ToLocalBackend | ForwardReason::IcmpToLocalBackend),
-            ) => XDP_PASS,
-            (Self::Xdp, Verdict::Forward(_) | Verdict::Reset(_)) => XDP_TX,
-            (Self::Xdp, Verdict::Drop(_)) => XDP_DROP,
-        }
-    }
-}
 
 /// What became of a frame.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -75,6 +62,9 @@ pub struct Output {
 
 /// The loaded programs. Dropped, it leaves nothing.
 pub struct Testbed {
+    ingress: Ingress,
+    /// Of the program of TC at ingress, which is attached to it.
+    tap: Option<Tap>,
     dataplane: Dataplane,
     leases: Leases,
     desired: Desired,
@@ -87,19 +77,6 @@ pub struct Testbed {
     /// Last: the pins are in it.
     namespace: Namespace,
 }
-
-struct FlowTables {
-    v4: FlowTable<Ip4>,
-    v6: FlowTable<Ip6>,
-}
-
-struct FragmentTables {
-    v4: FragmentTable<Ip4>,
-    v6: FragmentTable<Ip6>,
-}
-
-/// A table of datagrams in fragments.
-type FragmentTable<A> = HashMap<MapData, FragmentKey<A>, Fragments>;
 
 /// A table of flows.
 pub type FlowTable<A> = HashMap<MapData, FlowKey<A>, Flow<A>>;
@@ -138,8 +115,8 @@ impl Testbed {
     ///
     /// # Errors
     /// If the configuration is wrong, or the kernel refuses.
-    pub fn new(configuration: &str, facts: &NodeFacts, flows: FlowTableSizes) -> Result<Self> {
-        Self::with_pins(configuration, facts, flows, |_| Ok(()))
+    pub fn new(ingress: Ingress, configuration: &str, facts: &NodeFacts, flows: FlowTableSizes) -> Result<Self> {
+        Self::with_pins(ingress, configuration, facts, flows, |_| Ok(()))
     }
 
     /// As [`Testbed::new`], with maps in place of the programs' own: `pin` is called with the directory where each
@@ -148,6 +125,7 @@ impl Testbed {
     /// # Errors
     /// If the configuration is wrong, or the kernel refuses.
     pub fn with_pins(
+        ingress: Ingress,
         configuration: &str,
         facts: &NodeFacts,
         flows: FlowTableSizes,
@@ -162,28 +140,36 @@ impl Testbed {
             &mut Rings::default(),
         )?;
         let namespace = Namespace::new("testbed")?;
+        let tap = match ingress {
+            Ingress::Xdp => None,
+            Ingress::Tc => Some(Tap::new(&namespace, TAP)?),
+        };
         let load = || {
             let maps = Path::new(PINS).join("maps");
             fs::create_dir_all(&maps)?;
             pin(&maps)?;
             let mut dataplane = Dataplane::load(LoadOptions {
                 predecessor: None,
-                classic: None,
-                current: None,
-                interface: "none",
-                interface_index: 0,
-                mode: ModeChoice::Auto,
+                native: NativeXdp::Unknown,
+                interface: TAP,
+                interface_index: if ingress == Ingress::Tc { if_nametoindex(TAP)? } else { 0 },
+                mode: ingress.mode(),
                 pin_directory: Path::new(PINS),
                 flows,
                 log_level: tracing::Level::INFO,
             })?;
             dataplane.apply(&plan::plan(&desired, None))?;
+            if ingress == Ingress::Tc {
+                dataplane.attach()?;
+            }
             let leases = dataplane.leases()?;
             anyhow::Ok((dataplane, leases, Opened::open()?))
         };
         let (dataplane, leases, opened) = namespace.run(load)?;
         let Opened { verdicts, backend_stats, reports, flows, half_open, fragments } = opened;
         Ok(Self {
+            ingress,
+            tap,
             dataplane,
             leases,
             desired,
@@ -200,6 +186,11 @@ impl Testbed {
     /// What the maps were filled with.
     pub fn desired(&self) -> &Desired {
         &self.desired
+    }
+
+    /// Which program is at ingress.
+    pub fn ingress(&self) -> Ingress {
+        self.ingress
     }
 
     /// The programs and maps.
@@ -248,6 +239,19 @@ impl Testbed {
         Ok(())
     }
 
+    /// Whether the kernel runs the program at a hook on a made-up frame like this: one of TC neither on what ends before its
+    /// IP header does, nor on what does not fit a page (`bpf_prog_test_run_skb` in net/bpf/test_run.c).
+    pub fn takes(&self, hook: Hook, frame: &[u8]) -> bool {
+        const ETHERNET: usize = 14;
+        let header = match frame.get(12..ETHERNET) {
+            Some([8, 0]) => 20,
+            Some([0x86, 0xdd]) => 40,
+            _ => 1,
+        };
+        let is_tc = hook == Hook::Egress || self.ingress == Ingress::Tc;
+        !is_tc || (ETHERNET + header..=LARGEST_AT_TC).contains(&frame.len())
+    }
+
     /// Runs a program on a frame.
     ///
     /// # Errors
@@ -255,9 +259,10 @@ impl Testbed {
     pub fn run(&self, hook: Hook, frame: &[u8]) -> Result<Output> {
         let mut out = vec![0xa5; ROOM.max(frame.len() + 256)];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
-        let result = match hook {
-            Hook::Xdp => run(self.dataplane.xdp()?, options),
-            Hook::Tc => run(self.dataplane.tc()?, options),
+        let result = match (hook, self.ingress) {
+            (Hook::Ingress, Ingress::Xdp) => run(self.dataplane.xdp()?, options),
+            (Hook::Ingress, Ingress::Tc) => run(self.dataplane.tc_ingress()?, options),
+            (Hook::Egress, _) => run(self.dataplane.tc()?, options),
         }
         .with_context(|| format!("run {hook:?} on {} bytes", frame.len()))?;
         out.truncate(result.data_size_out as usize);
@@ -270,13 +275,41 @@ impl Testbed {
     /// If the kernel refuses, or the program has not counted exactly one verdict.
     pub fn judge(&self, hook: Hook, frame: &[u8]) -> Result<(Verdict, Output)> {
         let before = self.verdicts()?;
-        let output = self.run(hook, frame)?;
+        let output = match &self.tap {
+            Some(tap) if hook == Hook::Ingress && !self.takes(hook, frame) => {
+                Err(exchange(tap, &Packet::whole(frame.to_vec()))?)
+            }
+            _ => Ok(self.run(hook, frame)?),
+        };
         let counted: Vec<(Verdict, u64)> = Verdict::all()
             .zip(self.verdicts()?.into_iter().zip(before).map(|(after, before)| after - before))
             .filter(|(_, n)| *n > 0)
             .collect();
         ensure!(matches!(counted[..], [(_, 1)]), "not one verdict, but {counted:?}");
-        Ok((counted[0].0, output))
+        let verdict = counted[0].0;
+        let output = output.or_else(|sent: Option<Packet>| {
+            let action = self.ingress.action(hook, verdict);
+            ensure!(sent.is_some() == (action == TC_ACT_REDIRECT), "{} has sent {sent:?}", verdict.name());
+            // What is not sent nobody has changed, as far as this is used.
+            anyhow::Ok(Output { action, frame: sent.map_or_else(|| frame.to_vec(), |packet| packet.bytes) })
+        })?;
+        Ok((verdict, output))
+    }
+
+    /// Lets a packet come in that is as the kernel has it, and returns the one that is sent back, if one is.
+    ///
+    /// # Errors
+    /// If the program at ingress is not of TC, or the kernel refuses.
+    pub fn exchange(&self, packet: &Packet) -> Result<Option<Packet>> {
+        exchange(self.tap.as_ref().context("only a packet of TC is one of the kernel's")?, packet)
+    }
+
+    /// Another packet that was sent back, if there is one.
+    ///
+    /// # Errors
+    /// If the program at ingress is not of TC, or the kernel refuses.
+    pub fn next_sent(&self) -> Result<Option<Packet>> {
+        self.tap.as_ref().context("only a packet of TC is one of the kernel's")?.receive()
     }
 
     /// Packets by verdict, in the order of [`Verdict::all`].
@@ -388,6 +421,12 @@ impl Testbed {
     }
 }
 
+fn exchange(tap: &Tap, packet: &Packet) -> Result<Option<Packet>> {
+    ensure!(tap.receive()?.is_none(), "something has been sent before");
+    tap.send(packet)?;
+    tap.receive()
+}
+
 /// Which table a flow is in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Table {
@@ -425,43 +464,4 @@ where
     P: TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>,
 {
     program.test_run(options)
-}
-
-/// The maps that tests look into.
-struct Opened {
-    verdicts: PerCpuArray<MapData, u64>,
-    backend_stats: PerCpuArray<MapData, BackendStats>,
-    reports: RingBuf<MapData>,
-    flows: FlowTables,
-    half_open: FlowTables,
-    fragments: FragmentTables,
-}
-
-impl Opened {
-    fn open() -> Result<Self> {
-        Ok(Self {
-            verdicts: pinned(map::VERDICTS, Map::PerCpuArray)?,
-            backend_stats: pinned(map::BACKEND_STATS, Map::PerCpuArray)?,
-            reports: pinned(map::REPORTS, Map::RingBuf)?,
-            flows: FlowTables { v4: pinned(map::FLOWS4, Map::LruHashMap)?, v6: pinned(map::FLOWS6, Map::LruHashMap)? },
-            half_open: FlowTables {
-                v4: pinned(map::HALF_OPEN4, Map::LruHashMap)?,
-                v6: pinned(map::HALF_OPEN6, Map::LruHashMap)?,
-            },
-            fragments: FragmentTables {
-                v4: pinned(map::FRAGMENTS4, Map::LruHashMap)?,
-                v6: pinned(map::FRAGMENTS6, Map::LruHashMap)?,
-            },
-        })
-    }
-}
-
-fn pinned<T>(name: &str, kind: impl FnOnce(MapData) -> Map) -> Result<T>
-where
-    T: TryFrom<Map>,
-    T::Error: std::error::Error + Send + Sync + 'static,
-{
-    let path = Path::new(PINS).join("maps").join(name);
-    let data = MapData::from_pin(&path).with_context(|| format!("open {}", path.display()))?;
-    T::try_from(kind(data)).with_context(|| format!("{name} is of another type"))
 }

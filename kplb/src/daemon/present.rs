@@ -1,0 +1,41 @@
+//! What is at the ingress of the interface, by all the ways in which a program can be there.
+
+use anyhow::{Context as _, Result};
+use tokio::task::spawn_blocking;
+
+use crate::{
+    dataplane::{self, Attached, ClassicFilter, Mode, Present, Side, TcProgram},
+    netlink::{client::Netlink, filters::BpfFilter, message::Link},
+};
+
+/// Whether the program at ingress that was attached is still there, on `device` as it was just read. Asks for no more than
+/// that: each question waits for the kernel's one lock of all interfaces, as long as it may take.
+pub(super) async fn runs(netlink: &Netlink, device: &Link, attached: &Attached) -> Result<bool> {
+    if attached.mode.is_xdp() {
+        return Ok(device.programs().contains(&attached.program));
+    }
+    if attached.classic.ingress.is_some() {
+        let filters = netlink.ingress_filters(device.index).await?;
+        return Ok(filters.iter().any(|filter| filter.program == attached.program));
+    }
+    let interface = device.name.clone();
+    let programs = spawn_blocking(move || dataplane::tcx_programs(&interface, Side::Ingress)).await;
+    Ok(programs.context("ask for the TC programs")?.contains(&attached.program))
+}
+
+/// The programs at the ingress of `device`, whosever they are.
+pub(crate) async fn read(netlink: &Netlink, device: &Link) -> Result<Present> {
+    let by_link = dataplane::tcx_programs(&device.name, Side::Ingress).into_iter();
+    let by_filter = netlink.ingress_filters(device.index).await?.into_iter();
+    let tc = by_link.map(|id| TcProgram { id, filter: None }).chain(by_filter.map(
+        |BpfFilter { priority, handle, program }| TcProgram {
+            id: program,
+            filter: Some(ClassicFilter { priority, handle }),
+        },
+    ));
+    Ok(Present {
+        xdp: device.programs().to_vec(),
+        xdp_mode: device.xdp.as_ref().and_then(|xdp| Mode::from_name(xdp.mode)),
+        tc: tc.collect(),
+    })
+}

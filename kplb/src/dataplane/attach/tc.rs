@@ -1,0 +1,193 @@
+//! The TC programs: by links (TCX) where the kernel has them, else by filters on a `clsact` queueing discipline.
+//!
+//! At ingress kplb's comes first: what it sends on, no other TC program sees, as at XDP.
+//!
+//! # Minimum kernel version
+//! 6.6 for TCX.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use aya::{
+    Ebpf,
+    programs::{
+        LinkOrder, SchedClassifier, TcAttachType,
+        links::{FdLink, Link as _},
+        tc::{self, NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions},
+    },
+    util::KernelVersion,
+};
+use kplb_common::abi;
+use serde::{Deserialize, Serialize};
+
+use super::{Site, detach_pinned, pin};
+use crate::dataplane::{object, pins};
+
+/// Which way packets go that a TC program sees.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Side {
+    /// They come in.
+    Ingress,
+    /// They leave.
+    Egress,
+}
+
+impl Side {
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Ingress => abi::TC_INGRESS_PROGRAM,
+            Self::Egress => abi::TC_PROGRAM,
+        }
+    }
+
+    const fn attach_type(self) -> TcAttachType {
+        match self {
+            Self::Ingress => TcAttachType::Ingress,
+            Self::Egress => TcAttachType::Egress,
+        }
+    }
+
+    /// Where the link is pinned.
+    fn pin(self, directory: &Path) -> PathBuf {
+        match self {
+            Self::Ingress => pins::tc_ingress_link(directory),
+            Self::Egress => pins::tc_link(directory),
+        }
+    }
+
+    const fn classic(self, filters: ClassicFilters) -> Option<ClassicFilter> {
+        match self {
+            Self::Ingress => filters.ingress,
+            Self::Egress => filters.egress,
+        }
+    }
+
+    /// The priorities to ask for a classic filter, one after the other; zero leaves it to the kernel, which takes the last.
+    const fn priorities(self) -> &'static [u16] {
+        match self {
+            Self::Ingress => &[1, 0],
+            Self::Egress => &[0],
+        }
+    }
+}
+
+/// What tells one filter on a side of an interface from another.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ClassicFilter {
+    /// Its priority: the lowest comes first.
+    pub priority: u16,
+    /// Its handle within that.
+    pub handle: u32,
+}
+
+/// The filters of both sides, where they are no links.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ClassicFilters {
+    /// That of packets which come in.
+    pub ingress: Option<ClassicFilter>,
+    /// That of packets which leave.
+    pub egress: Option<ClassicFilter>,
+}
+
+impl ClassicFilter {
+    fn link(self, interface: &str, side: Side) -> anyhow::Result<SchedClassifierLink> {
+        let Self { priority, handle } = self;
+        SchedClassifierLink::attached(interface, side.attach_type(), priority, handle.into(), None)
+            .with_context(|| format!("find {interface}"))
+    }
+}
+
+/// Attaches the program of a side, and pins its link where there is one; or replaces that of a predecessor. Returns its
+/// filter, where it is no link.
+pub(super) fn attach(ebpf: &mut Ebpf, site: &Site<'_>, side: Side) -> anyhow::Result<Option<ClassicFilter>> {
+    let interface = site.interface;
+    let path = side.pin(site.directory);
+    let program = program(ebpf, side)?;
+    let not_replaced = || format!("{interface}: the kernel does not replace the earlier TC program");
+    if let Some(link) = site.link_before(|directory| side.pin(directory))? {
+        let id = program.attach_to_link(link.try_into()?).with_context(not_replaced)?;
+        site.pin_taken_over(FdLink::try_from(program.take_link(id)?)?, &path)?;
+        return Ok(None);
+    }
+    if let Some(filter) = site.before.and_then(|before| side.classic(before.classic)) {
+        let id = program.attach_to_link(filter.link(interface, side)?).with_context(not_replaced)?;
+        // Dropped, it would detach the filter.
+        std::mem::forget(program.take_link(id)?);
+        return Ok(Some(filter));
+    }
+    let id = attach_new(program, interface, side)?;
+    let link = program.take_link(id)?;
+    if let (Ok(priority), Ok(handle)) = (link.priority(), link.handle()) {
+        std::mem::forget(link);
+        return Ok(Some(ClassicFilter { priority, handle: handle.into() }));
+    }
+    pin(FdLink::try_from(link).context("get the TC link")?, &path)?;
+    Ok(None)
+}
+
+fn attach_new(program: &mut SchedClassifier, interface: &str, side: Side) -> anyhow::Result<SchedClassifierLinkId> {
+    let failed = || format!("{interface}: attach the TC program to its {side:?}").to_lowercase();
+    if KernelVersion::current().is_ok_and(|current| current >= KernelVersion::new(6, 6, 0)) {
+        let order = match side {
+            Side::Ingress => LinkOrder::first(),
+            Side::Egress => LinkOrder::default(),
+        };
+        let options = TcAttachOptions::TcxOrder(order);
+        return program.attach_with_options(interface, side.attach_type(), options).with_context(failed);
+    }
+    // If it is there already, that is as good.
+    let _ = tc::qdisc_add_clsact(interface);
+    let mut result = Err(anyhow::anyhow!("no priority"));
+    for &priority in side.priorities() {
+        let options = TcAttachOptions::Netlink(NlOptions { priority, ..NlOptions::default() });
+        result = program.attach_with_options(interface, side.attach_type(), options).with_context(failed);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+/// The id of the program of a side, which is loaded.
+pub(super) fn id(ebpf: &mut Ebpf, side: Side) -> anyhow::Result<u32> {
+    Ok(program(ebpf, side)?.info().context("read the TC program's id")?.id())
+}
+
+fn program(ebpf: &mut Ebpf, side: Side) -> anyhow::Result<&mut SchedClassifier> {
+    let name = side.program();
+    object::load_program(ebpf, name)?;
+    Ok(ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?.try_into()?)
+}
+
+/// Detaches the program at ingress that is pinned in `directory`.
+pub(super) fn detach_pinned_ingress(directory: &Path) -> anyhow::Result<()> {
+    detach_pinned(&Side::Ingress.pin(directory))
+}
+
+/// Detaches the program of a side that is pinned in `directory`, or is this filter.
+pub(super) fn detach(
+    directory: &Path,
+    interface: &str,
+    side: Side,
+    classic: Option<ClassicFilter>,
+) -> anyhow::Result<()> {
+    detach_pinned(&side.pin(directory))?;
+    classic.map_or(Ok(()), |filter| detach_classic(interface, side, filter))
+}
+
+/// Detaches a filter that is pinned nowhere.
+///
+/// # Errors
+/// If the interface has no such filter, or the kernel refuses.
+pub fn detach_classic(interface: &str, side: Side, filter: ClassicFilter) -> anyhow::Result<()> {
+    filter.link(interface, side)?.detach().context("detach the TC program")
+}
+
+/// The ids of the programs on a side of an interface that are there by links, the first one first; none where the kernel
+/// knows no such links.
+pub fn tcx_programs(interface: &str, side: Side) -> Vec<u32> {
+    match SchedClassifier::query_tcx(interface, side.attach_type()) {
+        Ok((_, programs)) => programs.iter().map(|program| program.id()).collect(),
+        Err(_) => Vec::new(),
+    }
+}

@@ -1,0 +1,78 @@
+//! BPF filters on an interface, where TC programs are that are not there by links.
+
+use anyhow::{Context as _, Result};
+use futures_util::TryStreamExt as _;
+use nix::errno::Errno;
+use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption};
+
+use super::client::{Netlink, is_error};
+
+/// A filter that runs a BPF program.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BpfFilter {
+    /// Its priority.
+    pub priority: u16,
+    /// Its handle within that.
+    pub handle: u32,
+    /// The program's id.
+    pub program: u32,
+}
+
+impl Netlink {
+    /// The BPF filters at the ingress of the interface with this index.
+    ///
+    /// # Minimum kernel version
+    /// 4.13, for the ids of programs.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub async fn ingress_filters(&self, index: u32) -> Result<Vec<BpfFilter>> {
+        let index = index.try_into().context("an index of an interface")?;
+        let messages = self.handle().traffic_filter(index).get().ingress().execute();
+        let filters: Result<Vec<_>, _> = messages.map_ok(|message| BpfFilter::decode(&message)).try_collect().await;
+        match filters {
+            Ok(filters) => Ok(filters.into_iter().flatten().collect()),
+            // A kernel without filters.
+            Err(error) if is_error(&error, Errno::EOPNOTSUPP) => Ok(Vec::new()),
+            Err(error) => Err(error).context("list TC filters"),
+        }
+    }
+}
+
+impl BpfFilter {
+    fn decode(message: &TcMessage) -> Option<Self> {
+        let TcHandle { major, minor } = message.header.handle;
+        let program = message.attributes.iter().find_map(|attribute| match attribute {
+            TcAttribute::Options(options) => options.iter().find_map(|option| match option {
+                TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
+                _ => None,
+            }),
+            _ => None,
+        })?;
+        // The priority is in the upper half, the protocol in the lower one (`TC_H_MAKE` in `tc_dump_tfilter`'s messages).
+        let priority = (message.header.info >> 16) as u16;
+        Some(Self { priority, handle: u32::from(major) << 16 | u32::from(minor), program })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_of_programs_are_told_from_others() {
+        let mut message = TcMessage::default();
+        message.header.handle = TcHandle { major: 0, minor: 3 };
+        message.header.info = 7 << 16 | 0x0300;
+        message.attributes = vec![TcAttribute::Kind("u32".to_owned())];
+        assert_eq!(BpfFilter::decode(&message), None);
+        message.attributes = vec![
+            TcAttribute::Kind("bpf".to_owned()),
+            TcAttribute::Options(vec![
+                TcOption::Bpf(TcFilterBpfOption::ProgName("other".to_owned())),
+                TcOption::Bpf(TcFilterBpfOption::ProgId(42)),
+            ]),
+        ];
+        assert_eq!(BpfFilter::decode(&message), Some(BpfFilter { priority: 7, handle: 3, program: 42 }));
+    }
+}
