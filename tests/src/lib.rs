@@ -32,6 +32,7 @@ pub mod who_has;
 
 pub mod haproxy;
 pub mod keepalived;
+pub mod load;
 
 pub mod scrape;
 

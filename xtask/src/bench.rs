@@ -16,6 +16,8 @@ pub enum Subject {
     Datapath,
     /// What clients notice of backends that fail.
     Failover,
+    /// Rates, latencies and processor time next to what people use today.
+    Peers,
     /// How long clients are without a VIP whose holder stops, dies or is cut off.
     Vip,
 }
@@ -26,6 +28,7 @@ pub fn run(subject: Subject, arguments: &[String]) -> Result<()> {
     let name = match subject {
         Subject::Datapath => "bench-datapath",
         Subject::Failover => "bench-failover",
+        Subject::Peers => "bench-peers",
         Subject::Vip => "bench-vip",
     };
     let benchmark = built::program(name, Profile::Release)?;

@@ -1,0 +1,203 @@
+//! What is measured of a balancer, and the table of it.
+
+use std::{fmt, time::Duration};
+
+use clap::ValueEnum;
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+
+use super::{Outcome, Peer};
+
+/// Something to measure.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Measure {
+    /// Requests on one connection, one after the other: how long each takes.
+    Single,
+    /// Requests on many connections.
+    Requests,
+    /// New connections, with one request each.
+    Connections,
+    /// Bytes without end.
+    Bulk,
+}
+
+impl Measure {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Single, Self::Requests, Self::Connections, Self::Bulk];
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Single => "single",
+            Self::Requests => "requests",
+            Self::Connections => "connections",
+            Self::Bulk => "bulk",
+        })
+    }
+}
+
+/// What was measured of a balancer in a round; zero, if it was not.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Figures {
+    /// Requests a second on many connections.
+    pub requests_per_second: f64,
+    /// Microseconds that all processors together were busy for each of them.
+    pub cpu_us_per_request: f64,
+    /// New connections a second.
+    pub connections_per_second: f64,
+    /// As for requests.
+    pub cpu_us_per_connection: f64,
+    /// Bulk, in GiB a second.
+    pub gib_per_second: f64,
+    /// Seconds that all processors together were busy for a GiB.
+    pub cpu_s_per_gib: f64,
+    /// Microseconds from request to answer on a single connection, which half of them do not exceed,
+    pub p50_us: f64,
+    /// 99 of a hundred,
+    pub p99_us: f64,
+    /// and 999 of a thousand.
+    pub p999_us: f64,
+    /// Connections that failed.
+    pub failed: f64,
+}
+
+impl Figures {
+    /// Takes down what came of a measurement.
+    pub fn note(&mut self, measure: Measure, outcome: &Outcome) {
+        let each = || microseconds(outcome.cpu.total()) / outcome.n_answers as f64;
+        let gib = |bytes: f64| bytes / f64::from(1 << 30);
+        self.failed += outcome.n_failed as f64;
+        match measure {
+            Measure::Single => {
+                [self.p50_us, self.p99_us, self.p999_us] =
+                    [50.0, 99.0, 99.9].map(|percent| microseconds(outcome.percentile(percent)));
+            }
+            Measure::Requests => (self.requests_per_second, self.cpu_us_per_request) = (outcome.rate(), each()),
+            Measure::Connections => {
+                (self.connections_per_second, self.cpu_us_per_connection) = (outcome.rate(), each());
+            }
+            Measure::Bulk => {
+                self.gib_per_second = gib(outcome.byte_rate());
+                self.cpu_s_per_gib = outcome.cpu.total().as_secs_f64() / gib(outcome.n_bytes as f64);
+            }
+        }
+    }
+
+    /// The median of each.
+    ///
+    /// # Panics
+    /// If there was no round.
+    pub fn median(rounds: &[Self]) -> Self {
+        let of = |value: fn(&Self) -> f64| {
+            let mut values: Vec<f64> = rounds.iter().map(value).collect();
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
+        Self {
+            requests_per_second: of(|figures| figures.requests_per_second),
+            cpu_us_per_request: of(|figures| figures.cpu_us_per_request),
+            connections_per_second: of(|figures| figures.connections_per_second),
+            cpu_us_per_connection: of(|figures| figures.cpu_us_per_connection),
+            gib_per_second: of(|figures| figures.gib_per_second),
+            cpu_s_per_gib: of(|figures| figures.cpu_s_per_gib),
+            p50_us: of(|figures| figures.p50_us),
+            p99_us: of(|figures| figures.p99_us),
+            p999_us: of(|figures| figures.p999_us),
+            failed: of(|figures| figures.failed),
+        }
+    }
+}
+
+fn microseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+/// A row for each balancer, with ratios to having none, and what each adds to the processors' work as a share of what HAProxy
+/// adds.
+pub fn table(rows: &[(Peer, Figures)]) -> Table {
+    let of = |peer: Peer| rows.iter().find(|(other, _)| *other == peer).map(|(_, figures)| figures);
+    let (none, haproxy) = (of(Peer::None), of(Peer::Haproxy));
+    let ratio = |value: f64, base: fn(&Figures) -> f64| {
+        none.map_or_else(String::new, |none| format!("{:.2}", value / base(none)))
+    };
+    let added = |value: f64, base: fn(&Figures) -> f64| match (none, haproxy) {
+        (Some(none), Some(haproxy)) => format!("{:.2}", (value - base(none)) / (base(haproxy) - base(none))),
+        _ => String::new(),
+    };
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header([
+        "",
+        "req/s",
+        "ratio",
+        "conn/s",
+        "ratio",
+        "GiB/s",
+        "ratio",
+        "p50 us",
+        "p99",
+        "p99.9",
+        "CPU us/req",
+        "added",
+        "us/conn",
+        "added",
+        "s/GiB",
+        "added",
+        "failed",
+    ]);
+    for (peer, figures) in rows {
+        table.add_row([
+            peer.to_string(),
+            format!("{:.0}", figures.requests_per_second),
+            ratio(figures.requests_per_second, |base| base.requests_per_second),
+            format!("{:.0}", figures.connections_per_second),
+            ratio(figures.connections_per_second, |base| base.connections_per_second),
+            format!("{:.2}", figures.gib_per_second),
+            ratio(figures.gib_per_second, |base| base.gib_per_second),
+            format!("{:.1}", figures.p50_us),
+            format!("{:.0}", figures.p99_us),
+            format!("{:.0}", figures.p999_us),
+            format!("{:.1}", figures.cpu_us_per_request),
+            added(figures.cpu_us_per_request, |base| base.cpu_us_per_request),
+            format!("{:.0}", figures.cpu_us_per_connection),
+            added(figures.cpu_us_per_connection, |base| base.cpu_us_per_connection),
+            format!("{:.2}", figures.cpu_s_per_gib),
+            added(figures.cpu_s_per_gib, |base| base.cpu_s_per_gib),
+            format!("{:.0}", figures.failed),
+        ]);
+    }
+    for column in 1..17 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_are_of_each_figure() {
+        let rounds = [(3.0, 1.0), (1.0, 9.0), (2.0, 5.0)].map(|(p50_us, p99_us)| Figures {
+            p50_us,
+            p99_us,
+            ..Figures::default()
+        });
+        let median = Figures::median(&rounds);
+        assert_eq!((median.p50_us, median.p99_us), (2.0, 5.0));
+    }
+
+    #[test]
+    fn ratios_are_to_none_and_to_what_haproxy_adds() {
+        let row = |peer, requests_per_second, cpu_us_per_request| {
+            (peer, Figures { requests_per_second, cpu_us_per_request, ..Figures::default() })
+        };
+        let rows = [row(Peer::None, 1000.0, 10.0), row(Peer::Haproxy, 400.0, 30.0), row(Peer::Tc, 900.0, 14.0)];
+        let text = table(&rows).to_string();
+        let line = text.lines().find(|line| line.starts_with("kplb, TC") || line.contains(" kplb, TC")).expect("a row");
+        assert!(line.contains("0.90") && line.contains("0.20"), "{text}");
+    }
+}
