@@ -42,6 +42,8 @@ pub mod failure;
 
 pub mod failover;
 
+pub mod soak;
+
 pub mod authority;
 pub mod backend;
 

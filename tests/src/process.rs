@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read},
-    os::unix::process::ExitStatusExt as _,
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -47,6 +47,8 @@ struct LogState {
 impl Process {
     /// Starts `command` in a namespace. `name` is for messages.
     pub fn spawn(namespace: &Namespace, name: &str, mut command: Command) -> Result<Self> {
+        // In a group of its own: Ctrl-C on a terminal is for this program alone, which then ends what it has started.
+        command.process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = namespace.spawn(command)?;
         let log = Arc::new(Log::default());

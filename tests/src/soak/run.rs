@@ -1,0 +1,296 @@
+//! One run, from the lab to the report.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::{
+    LIFETIME,
+    excuse::{self, Episode},
+    fault::{self, Fault, Kind, N_CLIENTS, N_NODES, Victim},
+    growth,
+    inject::Injection,
+    ledger::Ledger,
+    load::{self, Client},
+    masters,
+    report::Report,
+    stage::Stage,
+    watch::{self, Seen},
+};
+use crate::{
+    cluster,
+    lab::{Lab, LabOptions},
+    poll,
+    who_has::{Answers, WhoHas},
+};
+
+/// Addresses of each client, besides its own.
+const N_ADDRESSES: usize = 6;
+/// How long it is quiet before a fault, at least.
+const QUIET: Duration = Duration::from_secs(3);
+/// How much longer than their lifetime flows may take to be gone.
+const DRAINED: Duration = Duration::from_secs(10);
+/// How long anything may take that is waited for without a reason of its own.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the faults and their times follow from.
+    pub seed: u64,
+    /// How long there is load.
+    pub load: Duration,
+    /// The kinds of faults.
+    pub kinds: Vec<Kind>,
+    /// Where agents attach, as `kplb attach --mode` takes it.
+    pub mode: String,
+}
+
+/// Runs it; it ends early, and in good order, when `is_interrupted`.
+///
+/// # Errors
+/// If the lab does not come about, or cannot be looked at. What is wrong with kplb is in the report.
+pub fn run(options: &Options, is_interrupted: &AtomicBool) -> Result<Report> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raise the limit of descriptors")?;
+    // The last client asks who has the VIPs.
+    let lab = Lab::new(LabOptions { nodes: N_NODES, clients: N_CLIENTS + 1 })?;
+    let addresses =
+        (1..=N_CLIENTS).map(|number| lab.client(number).add_addresses(N_ADDRESSES)).collect::<Result<Vec<_>>>()?;
+    let mut stage = Stage::start(&lab, &options.mode)?;
+    let pins = stage.pins();
+    let asking = cluster::VIPS
+        .iter()
+        .map(|vip| WhoHas::start(lab.client(N_CLIENTS + 1), *vip))
+        .collect::<Result<Vec<_>>>()?;
+
+    let ledger = Arc::new(Ledger::new());
+    let hashes = Arc::new(load::hashes());
+    let clients = (1..).zip(addresses).map(|(number, addresses)| {
+        let host = lab.client(number);
+        let client = Client::new(host, addresses, Arc::clone(&hashes), Arc::clone(&ledger));
+        host.namespace().thread(|| {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map(|one| one.block_on(client.run()))
+        })
+    });
+    let clients = clients.collect::<Result<Vec<_>>>()?;
+    let pids = stage.pids();
+    let mut progress = Progress::new(options, &ledger, is_interrupted);
+    let seen = thread::scope(|scope| {
+        let looking = scope.spawn(|| watch::look(&lab, &pids, &ledger));
+        let result = progress.play(&mut stage);
+        if let Err(error) = result {
+            ledger.broken(format!("{error:#}"));
+        }
+        ledger.end();
+        looking.join().expect("looking does not panic")
+    })?;
+    let load = ledger.now();
+    for client in clients {
+        client.join().expect("clients do not panic")?;
+    }
+    let answers = asking.into_iter().map(WhoHas::stop).collect::<Result<Vec<_>>>()?;
+    let mut report = Report { seed: options.seed, load, ..progress.finish() };
+    judge(&mut report, &progress.episodes, &seen, &answers, &lab, &ledger);
+    if let Err(error) = drain(&stage, &mut report) {
+        ledger.broken(format!("{error:#}"));
+    }
+    report.pins = [pins, stage.pins()];
+    if report.pins[0] != report.pins[1] {
+        ledger.broken(format!("pins were {:?}, and are {:?}", report.pins[0], report.pins[1]));
+    }
+    if let Err(error) = stage.stop() {
+        ledger.broken(format!("{error:#}"));
+    }
+    (report.counts, report.explained, report.broken) = (ledger.counts(), ledger.explained(), ledger.all_broken());
+    if !report.is_clean() {
+        let directory = logs(options.seed)?;
+        stage.write_logs(&directory)?;
+        println!("what the programs said is in {}", directory.display());
+    }
+    Ok(report)
+}
+
+/// A new directory for what programs have said.
+fn logs(seed: u64) -> Result<PathBuf> {
+    let directory = tempfile::Builder::new().prefix(&format!("kplb-soak-{seed}-")).tempdir()?;
+    Ok(directory.keep())
+}
+
+/// Judges what was seen of the nodes.
+fn judge(report: &mut Report, episodes: &[Episode], seen: &Seen, answers: &[Answers], lab: &Lab, ledger: &Ledger) {
+    for (family, answers) in answers.iter().enumerate() {
+        for line in masters::unexplained(&seen.holders[family], report.load, episodes) {
+            ledger.broken(line);
+        }
+        let mut answered = watch::answered(answers, lab, ledger);
+        answered.retain(|answer| answer.at <= report.load);
+        for (at, is_explained) in masters::contested(&answered, episodes) {
+            if is_explained {
+                report.contested += 1;
+            } else {
+                ledger.broken(format!("two nodes answer for {} at {:.3} s", cluster::VIPS[family], at.as_secs_f64()));
+            }
+        }
+        report.questions[family] = answered.len();
+        report.masters[family] = masters::timeline(&answered);
+    }
+    report.n_agents = seen.samples.len();
+    report.growths = growth::growths(&seen.samples);
+    for growth in report.growths.iter().filter(|growth| !growth.is_bounded()) {
+        ledger.broken(format!("an agent grows: {growth:?}"));
+    }
+}
+
+/// Flows of all tables of all nodes.
+fn flows(stage: &Stage<'_>) -> Result<u64> {
+    let mut sum = 0;
+    for status in stage.statuses()? {
+        for table in ["flows_v4", "flows_v6"] {
+            let flows = status[table].as_object().with_context(|| format!("no {table}: {status}"))?;
+            sum += flows.values().filter_map(serde_json::Value::as_u64).sum::<u64>();
+        }
+    }
+    Ok(sum)
+}
+
+/// Waits until no flow is left.
+fn drain(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
+    let start = std::time::Instant::now();
+    let drained = poll::until_ok("all flows to be gone", LIFETIME + DRAINED, || {
+        let left = flows(stage)?;
+        report.flows[1] = left;
+        if left > 0 {
+            bail!("{left} flows are left");
+        }
+        Ok(())
+    });
+    report.drained = start.elapsed();
+    drained
+}
+
+/// The faults of a plan, one after the other.
+struct Progress<'a> {
+    options: &'a Options,
+    ledger: &'a Ledger,
+    is_interrupted: &'a AtomicBool,
+    episodes: Vec<Episode>,
+    quiet: Duration,
+    most_flows: u64,
+}
+
+/// A step of a slot.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Step {
+    Inject,
+    Undo,
+}
+
+impl<'a> Progress<'a> {
+    fn new(options: &'a Options, ledger: &'a Ledger, is_interrupted: &'a AtomicBool) -> Self {
+        Self { options, ledger, is_interrupted, episodes: Vec::new(), quiet: Duration::ZERO, most_flows: 0 }
+    }
+
+    /// What it knows for the report.
+    fn finish(&self) -> Report {
+        let mut faults = BTreeMap::new();
+        for episode in &self.episodes {
+            *faults.entry(episode.fault.kind).or_default() += 1;
+        }
+        self.explain();
+        Report { faults, quiet: self.quiet, flows: [self.most_flows, 0], ..Report::default() }
+    }
+
+    /// Plays all of it.
+    fn play(&mut self, stage: &mut Stage<'_>) -> Result<()> {
+        let mut quiet_from = Duration::ZERO;
+        for slot in fault::plan(self.options.seed, &self.options.kinds, self.options.load) {
+            // What took longer than planned puts off what comes next.
+            let delay = (quiet_from + QUIET).saturating_sub(slot[0].at);
+            if delay > Duration::ZERO {
+                println!("{:8.3} s  the next fault is {:.1} s late", self.seconds(), delay.as_secs_f64());
+            }
+            if !self.wait_until(slot[0].at + delay)? {
+                break;
+            }
+            self.explain();
+            self.most_flows = self.most_flows.max(flows(stage)?);
+            self.quiet += self.ledger.now().saturating_sub(quiet_from);
+            self.play_slot(stage, &slot, delay)?;
+            quiet_from = excuse::quiet_from(&self.episodes);
+        }
+        self.wait_until(self.options.load)?;
+        self.quiet += self.ledger.now().saturating_sub(quiet_from);
+        Ok(())
+    }
+
+    /// Plays faults that go together, and waits until all is as it should be.
+    fn play_slot(&mut self, stage: &mut Stage<'_>, slot: &[Fault], delay: Duration) -> Result<()> {
+        let mut steps: Vec<(Duration, usize, Step)> = Vec::new();
+        for (i, fault) in slot.iter().enumerate() {
+            steps.extend([(fault.at + delay, i, Step::Inject), (fault.at + delay + fault.hold, i, Step::Undo)]);
+        }
+        // The sort is stable: what is not held at all is still undone after it is done.
+        steps.sort_by_key(|(at, ..)| *at);
+        let first = self.episodes.len();
+        let mut injections: BTreeMap<usize, (usize, Injection)> = BTreeMap::new();
+        for (at, i, step) in steps {
+            // Once it is begun, a slot is played to its end: everything is to be there again.
+            let _ = self.wait_until(at)?;
+            let from = self.ledger.now();
+            if step == Step::Inject {
+                let mut injection = Injection::aim(stage, slot[i])?;
+                println!("{:8.3} s  {}", from.as_secs_f64(), describe(&injection));
+                let Injection { fault, node, role, .. } = injection;
+                self.episodes.push(Episode { fault, node, role, from, undone: None, settled: None });
+                injection.inject(stage).with_context(|| describe(&injection))?;
+                injections.insert(i, (self.episodes.len() - 1, injection));
+            } else if let Some((episode, injection)) = injections.get_mut(&i) {
+                injection.undo(stage).with_context(|| format!("undo {}", describe(injection)))?;
+                self.episodes[*episode].undone = Some(self.ledger.now());
+                println!("{:8.3} s  {} is over", self.seconds(), injection.fault.kind);
+            }
+        }
+        stage.settle()?;
+        let settled = self.ledger.now();
+        self.episodes[first..].iter_mut().for_each(|episode| episode.settled = Some(settled));
+        println!("{:8.3} s  all is as it should be", settled.as_secs_f64());
+        Ok(())
+    }
+
+    /// Waits until a moment of the run, or until it is to end; whether it is not.
+    fn wait_until(&self, at: Duration) -> Result<bool> {
+        let is_over = || self.is_interrupted.load(Ordering::Relaxed);
+        let deadline = at.saturating_sub(self.ledger.now()) + PATIENCE;
+        poll::until("time to pass", deadline, || self.ledger.now() >= at || is_over())?;
+        Ok(!is_over())
+    }
+
+    fn explain(&self) {
+        self.ledger.explain(|span| excuse::explanation(&self.episodes, span));
+    }
+
+    fn seconds(&self) -> f64 {
+        self.ledger.now().as_secs_f64()
+    }
+}
+
+fn describe(injection: &Injection) -> String {
+    let Injection { fault, node, role, .. } = injection;
+    let Fault { kind, hold, variant, .. } = fault;
+    let hold = hold.as_secs_f64();
+    match fault.victim() {
+        Victim::Client => format!("{kind} of client{}, for {hold:.1} s", fault.client()),
+        _ => format!("{kind} on node{node} ({role:?}), for {hold:.1} s, variant {variant}"),
+    }
+}
