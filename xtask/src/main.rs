@@ -8,6 +8,7 @@ mod bench;
 mod demo;
 mod lint;
 mod package;
+mod soak;
 mod test;
 mod tidy;
 
@@ -59,6 +60,13 @@ enum Arguments {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Put mixed load on three nodes, have faults happen at random, and tell whether every invariant held (as root).
+    #[command(disable_help_flag = true)]
+    Soak {
+        /// Passed on: `--help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -84,5 +92,6 @@ fn run(arguments: Arguments) -> Result<()> {
         Arguments::Package { architectures } => package::run(&architectures),
         Arguments::PackageTest => package::trial::run(),
         Arguments::Bench { subject, arguments } => bench::run(subject, &arguments),
+        Arguments::Soak { arguments } => soak::run(&arguments),
     }
 }

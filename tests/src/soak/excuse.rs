@@ -196,17 +196,17 @@ impl Excuse {
     /// What was begun before the excuse ends may fail, and what was established by then may still do so when somebody
     /// notices.
     pub fn explains(&self, span: &Span) -> bool {
-        if span.ended < self.from || span.begun > self.until {
-            return false;
-        }
-        match (self.covers, span.failed) {
+        let is_covered = match (self.covers, span.failed) {
+            (Covers::Everything, _) | (Covers::Backend(_), Failed::Opening) | (Covers::Datagrams, Failed::Datagram { .. }) => true,
+            (Covers::Backend(node), Failed::Established { backend, .. }) => backend == node,
             (Covers::Backend(node), Failed::Datagram { backend }) => backend.is_none_or(|backend| backend == node),
-            (_, Failed::Datagram { .. }) => true,
             (Covers::Datagrams, _) => false,
-            (_, Failed::Opening) => true,
-            (Covers::Backend(node), Failed::Established { backend, .. }) if backend != node => false,
-            (_, Failed::Established { opened, .. }) => opened <= self.until && span.ended <= self.last(),
-        }
+        };
+        let begun = match span.failed {
+            Failed::Opening | Failed::Datagram { .. } => span.begun,
+            Failed::Established { opened, .. } => opened,
+        };
+        is_covered && begun <= self.until && (self.from..=self.last()).contains(&span.ended)
     }
 
     /// When the last failure that it explains may come to light.

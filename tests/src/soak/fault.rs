@@ -15,7 +15,7 @@ pub const N_CLIENTS: usize = 2;
 const START: Duration = Duration::from_secs(8);
 
 /// From one slot of the plan to the next, in milliseconds: a fault, what it costs, and a quiet period.
-const SLOT_MS: std::ops::Range<u64> = 19_000..25_000;
+const SLOT_MS: std::ops::Range<u64> = 15_000..20_000;
 
 /// In so many slots, in percent, a second fault begins before the first one is over.
 const PAIRS_PERCENT: u32 = 30;

@@ -10,6 +10,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use kplb::announce::Announcer;
+use kplb_common::net::Mac;
 use nix::{
     sys::signal::{self, Signal},
     unistd::Pid,
@@ -93,10 +95,7 @@ impl Injection {
             Kind::AgentUpgrade => stage.kill_agent(node),
             Kind::AgentReload => reload(stage, node, fault.variant),
             Kind::LinkFlap => stage.lab().set_cable(stage.lab().node(node), LinkState::Down),
-            Kind::NeighbourChange => {
-                let host = neighbour(stage, &fault);
-                set_mac(host, other_mac(host))
-            }
+            Kind::NeighbourChange => move_to(stage, &fault, other_mac),
             Kind::MasterMove if is_freeze(&fault) => stage.agent(node)?.process().signal(Signal::SIGSTOP),
             Kind::MasterMove => {
                 stage.reload(node, PREFERRED, |text| text)?;
@@ -119,10 +118,7 @@ impl Injection {
             Kind::AgentUpgrade => stage.start_agent(node, Build::Other),
             Kind::AgentReload => stage.reload_first(node),
             Kind::LinkFlap => stage.lab().set_cable(stage.lab().node(node), LinkState::Up),
-            Kind::NeighbourChange => {
-                let host = neighbour(stage, &fault);
-                set_mac(host, host.mac())
-            }
+            Kind::NeighbourChange => move_to(stage, &fault, Host::mac),
             Kind::MasterMove if is_freeze(&fault) => stage.agent(node)?.process().signal(Signal::SIGCONT),
             Kind::MasterMove => stage.reload_first(node),
         }
@@ -159,16 +155,23 @@ fn without(text: &str, name: &str) -> String {
     format!("{first}{}", parts.filter_map(part).collect::<String>())
 }
 
-fn neighbour<'l>(stage: &Stage<'l>, fault: &Fault) -> &'l Host {
-    match fault.victim() {
+/// Gives a node or a client another MAC address.
+///
+/// A node says nothing of it. A client does, as who takes over an address does: what the server on the master's node
+/// sends to it goes where that kernel believes it to be, and kernels take half a minute to doubt.
+fn move_to(stage: &Stage<'_>, fault: &Fault, mac: fn(&Host) -> [u8; 6]) -> Result<()> {
+    let host = match fault.victim() {
         Victim::Client => stage.lab().client(fault.client()),
         _ => stage.lab().node(fault.node),
+    };
+    let mac = mac(host);
+    let text = mac.map(|byte| format!("{byte:02x}")).join(":");
+    host.namespace().ip(&format!("link set eth0 address {text}"))?;
+    if fault.victim() != Victim::Client {
+        return Ok(());
     }
-}
-
-fn set_mac(host: &Host, mac: [u8; 6]) -> Result<()> {
-    let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
-    host.namespace().ip(&format!("link set eth0 address {mac}"))
+    let addresses = stage.client_addresses(fault.client());
+    host.namespace().run(|| Announcer::open("eth0")?.announce(Mac::new(mac), &addresses))
 }
 
 /// A process that is stopped again and again.

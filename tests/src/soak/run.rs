@@ -38,6 +38,8 @@ use crate::{
 const N_ADDRESSES: usize = 6;
 /// How long it is quiet before a fault, at least.
 const QUIET: Duration = Duration::from_secs(3);
+/// How long before a fault the flow tables are looked at.
+const LOOK: Duration = Duration::from_secs(1);
 /// How much longer than their lifetime flows may take to be gone.
 const DRAINED: Duration = Duration::from_secs(10);
 /// How long anything may take that is waited for without a reason of its own.
@@ -67,7 +69,7 @@ pub fn run(options: &Options, is_interrupted: &AtomicBool) -> Result<Report> {
     let lab = Lab::new(LabOptions { nodes: N_NODES, clients: N_CLIENTS + 1 })?;
     let addresses =
         (1..=N_CLIENTS).map(|number| lab.client(number).add_addresses(N_ADDRESSES)).collect::<Result<Vec<_>>>()?;
-    let mut stage = Stage::start(&lab, &options.mode)?;
+    let mut stage = Stage::start(&lab, &addresses, &options.mode)?;
     let pins = stage.pins();
     let asking = cluster::VIPS
         .iter()
@@ -76,7 +78,7 @@ pub fn run(options: &Options, is_interrupted: &AtomicBool) -> Result<Report> {
 
     let ledger = Arc::new(Ledger::new());
     let hashes = Arc::new(load::hashes());
-    let clients = (1..).zip(addresses).map(|(number, addresses)| {
+    let clients = (1..).zip(addresses.clone()).map(|(number, addresses)| {
         let host = lab.client(number);
         let client = Client::new(host, addresses, Arc::clone(&hashes), Arc::clone(&ledger));
         host.namespace().thread(|| {
@@ -220,11 +222,15 @@ impl<'a> Progress<'a> {
             if delay > Duration::ZERO {
                 println!("{:8.3} s  the next fault is {:.1} s late", self.seconds(), delay.as_secs_f64());
             }
+            // Shortly before: the table is looked at under load, and the fault is not late for that.
+            if !self.wait_until((slot[0].at + delay).saturating_sub(LOOK))? {
+                break;
+            }
+            self.most_flows = self.most_flows.max(flows(stage)?);
+            self.explain();
             if !self.wait_until(slot[0].at + delay)? {
                 break;
             }
-            self.explain();
-            self.most_flows = self.most_flows.max(flows(stage)?);
             self.quiet += self.ledger.now().saturating_sub(quiet_from);
             self.play_slot(stage, &slot, delay)?;
             quiet_from = excuse::quiet_from(&self.episodes);
@@ -245,8 +251,10 @@ impl<'a> Progress<'a> {
         let first = self.episodes.len();
         let mut injections: BTreeMap<usize, (usize, Injection)> = BTreeMap::new();
         for (at, i, step) in steps {
+            // It lasts for as long as it is to, however long it took to begin.
+            let held = injections.get(&i).map(|(episode, _)| self.episodes[*episode].from + slot[i].hold);
             // Once it is begun, a slot is played to its end: everything is to be there again.
-            let _ = self.wait_until(at)?;
+            let _ = self.wait_until(held.unwrap_or_default().max(at))?;
             let from = self.ledger.now();
             if step == Step::Inject {
                 let mut injection = Injection::aim(stage, slot[i])?;

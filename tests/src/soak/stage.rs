@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::IpAddr,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -16,7 +17,7 @@ use crate::{
     agent::{self, Agent},
     apiserver::Apiserver,
     cluster,
-    lab::{Host, Lab},
+    lab::{Addresses, Host, Lab},
     poll,
     process::Process,
 };
@@ -40,6 +41,7 @@ pub enum Build {
 #[derive(Debug)]
 pub struct Stage<'l> {
     lab: &'l Lab,
+    clients: &'l [Addresses],
     mode: String,
     configuration: String,
     nodes: Vec<Node<'l>>,
@@ -59,18 +61,18 @@ struct Node<'l> {
 }
 
 impl<'l> Stage<'l> {
-    /// Starts everything, and waits until it works.
+    /// Starts everything, and waits until it works. Clients have these addresses besides their own.
     ///
     /// # Errors
     /// If it does not.
-    pub fn start(lab: &'l Lab, mode: &str) -> Result<Self> {
+    pub fn start(lab: &'l Lab, clients: &'l [Addresses], mode: &str) -> Result<Self> {
         let configuration = configuration(lab.nodes(), "");
         let nodes = lab.nodes().iter().map(|host| {
             let (file, apiserver) = (cluster::write(&configuration)?, Some(Apiserver::start(host)?));
             anyhow::Ok(Node { host, file, apiserver, agent: None, build: "info", said: String::new() })
         });
         let nodes = nodes.collect::<Result<Vec<_>>>()?;
-        let mut stage = Self { lab, mode: mode.to_owned(), configuration, nodes, pids: Pids::default() };
+        let mut stage = Self { lab, clients, mode: mode.to_owned(), configuration, nodes, pids: Pids::default() };
         (1..=N_NODES).try_for_each(|node| stage.start_agent(node, Build::Same))?;
         stage.settle()?;
         Ok(stage)
@@ -79,6 +81,13 @@ impl<'l> Stage<'l> {
     /// The network.
     pub fn lab(&self) -> &'l Lab {
         self.lab
+    }
+
+    /// Every address of a client, counted from 1.
+    pub fn client_addresses(&self, client: usize) -> Vec<IpAddr> {
+        let own = self.lab.client(client).addresses();
+        let others = own.iter().flat_map(|own| self.clients[client - 1].like(*own));
+        own.into_iter().chain(others).collect()
     }
 
     /// Where to find the agents' processes.
