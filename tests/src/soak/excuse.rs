@@ -123,7 +123,7 @@ impl Episode {
 
     /// Whether the next agent was there before the lease of the one before it had ended.
     fn was_replaced_within_lease(&self) -> bool {
-        let has_left = self.fault.kind == Kind::AgentUpgrade && self.fault.variant % 2 == 0;
+        let has_left = self.fault.kind == Kind::AgentUpgrade && self.fault.variant.is_multiple_of(2);
         let lease = if has_left { LEAVE } else { LEASE };
         self.undone.is_some_and(|undone| undone < self.from + lease)
     }
@@ -197,7 +197,9 @@ impl Excuse {
     /// notices.
     pub fn explains(&self, span: &Span) -> bool {
         let is_covered = match (self.covers, span.failed) {
-            (Covers::Everything, _) | (Covers::Backend(_), Failed::Opening) | (Covers::Datagrams, Failed::Datagram { .. }) => true,
+            (Covers::Everything, _)
+            | (Covers::Backend(_), Failed::Opening)
+            | (Covers::Datagrams, Failed::Datagram { .. }) => true,
             (Covers::Backend(node), Failed::Established { backend, .. }) => backend == node,
             (Covers::Backend(node), Failed::Datagram { backend }) => backend.is_none_or(|backend| backend == node),
             (Covers::Datagrams, _) => false,

@@ -91,7 +91,7 @@ impl Injection {
             }
             Kind::AgentKill => stage.kill_agent(node),
             Kind::AgentStop => stage.end_agent(node, Signal::SIGTERM),
-            Kind::AgentUpgrade if fault.variant % 2 == 0 => stage.end_agent(node, Signal::SIGUSR2),
+            Kind::AgentUpgrade if fault.variant.is_multiple_of(2) => stage.end_agent(node, Signal::SIGUSR2),
             Kind::AgentUpgrade => stage.kill_agent(node),
             Kind::AgentReload => reload(stage, node, fault.variant),
             Kind::LinkFlap => stage.lab().set_cable(stage.lab().node(node), LinkState::Down),
@@ -126,7 +126,7 @@ impl Injection {
 }
 
 fn is_freeze(fault: &Fault) -> bool {
-    fault.variant % 2 == 0
+    fault.variant.is_multiple_of(2)
 }
 
 /// Another configuration, of the kind that a variant says. None of them costs anybody anything.

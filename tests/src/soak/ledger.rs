@@ -12,6 +12,9 @@ use std::{
 
 use super::{excuse::Span, fault::Kind};
 
+/// How many broken invariants are told at once; the others at the end.
+const MAX_TOLD: usize = 40;
+
 /// What clients do.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Activity {
@@ -114,8 +117,13 @@ impl Ledger {
     /// Says that an invariant is broken, at once and at the end.
     pub fn broken(&self, what: impl fmt::Display) {
         let line = format!("{:8.3} s  BROKEN: {what}", self.now().as_secs_f64());
-        println!("{line}");
-        self.lock().broken.push(line);
+        let mut books = self.lock();
+        match books.broken.len() {
+            n if n < MAX_TOLD => println!("{line}"),
+            MAX_TOLD => println!("... and more"),
+            _ => {}
+        }
+        books.broken.push(line);
     }
 
     /// Explains what has failed so far.
@@ -183,7 +191,11 @@ mod tests {
 
     fn failure(begun: u64) -> Failure {
         let [begun, ended] = [begun, begun + 1].map(Duration::from_secs);
-        Failure { activity: Activity::Request, span: Span { failed: Failed::Opening, begun, ended }, words: "no".into() }
+        Failure {
+            activity: Activity::Request,
+            span: Span { failed: Failed::Opening, begun, ended },
+            words: "no".into(),
+        }
     }
 
     #[test]

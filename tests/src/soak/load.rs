@@ -182,7 +182,8 @@ impl Client {
                 match within(STALL, transfer(&mut opened.connection, activity, n)).await {
                     Ok(sha256) if Some(&sha256) == self.hashes.get(&n) => self.ledger.done(activity, n),
                     Ok(sha256) => {
-                        let words = format!("{n} bytes of {} with {vip}, {}, are wrong: {sha256}", self.name, opened.node);
+                        let words =
+                            format!("{n} bytes of {} with {vip}, {}, are wrong: {sha256}", self.name, opened.node);
                         self.ledger.broken(words);
                     }
                     Err(error) => self.broke(activity, &opened, begun, &error.context(format!("{n} bytes"))),

@@ -18,6 +18,8 @@ pub struct Report {
     pub load: Duration,
     /// Of that, how long no failure at all was allowed.
     pub quiet: Duration,
+    /// When this machine let nobody run, and for how long.
+    pub pauses: Vec<(Duration, Duration)>,
     /// What clients did.
     pub counts: BTreeMap<Activity, Count>,
     /// Failures, by what explains them.
@@ -56,6 +58,15 @@ impl fmt::Display for Report {
         let Self { seed, load, quiet, .. } = self;
         let [load, quiet] = [load, quiet].map(Duration::as_secs_f64);
         writeln!(f, "seed {seed}, {load:.0} s of load, {quiet:.0} s of them quiet: no failure allowed")?;
+        if let Some((at, longest)) = self.pauses.iter().max_by_key(|(_, late)| *late) {
+            let sum: Duration = self.pauses.iter().map(|(_, late)| *late).sum();
+            let [at, longest, sum] = [at, longest, &sum].map(Duration::as_secs_f64);
+            writeln!(
+                f,
+                "the machine was too busy: nobody ran for {sum:.1} s in all, at {at:.1} s for {longest:.1} s; on one that is, \
+                 failures say little"
+            )?;
+        }
         writeln!(f, "\nwhat clients did          done     failed        MiB checked")?;
         for (activity, Count { done, bytes, failed }) in &self.counts {
             let mib = *bytes as f64 / f64::from(1 << 20);
@@ -83,7 +94,11 @@ impl fmt::Display for Report {
             writeln!(f, "  node{node}, {life:>5} s: {before:.1} -> {after:.1} MiB, {few} -> {many} descriptors")?;
         }
         let [most, left] = self.flows;
-        writeln!(f, "\nflows: at most {most} between faults, {left} left {:.0} s after the load", self.drained.as_secs_f64())?;
+        writeln!(
+            f,
+            "\nflows: at most {most} between faults, {left} left {:.0} s after the load",
+            self.drained.as_secs_f64()
+        )?;
         writeln!(f, "pins of each node: {:?} before, {:?} after", self.pins[0], self.pins[1])?;
         if self.is_clean() {
             return write!(f, "\nEvery invariant held.");

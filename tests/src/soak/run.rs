@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{
@@ -45,6 +45,9 @@ const DRAINED: Duration = Duration::from_secs(10);
 /// How long anything may take that is waited for without a reason of its own.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How many broken invariants end a run.
+const TOO_MUCH: usize = 100;
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -71,10 +74,8 @@ pub fn run(options: &Options, is_interrupted: &AtomicBool) -> Result<Report> {
         (1..=N_CLIENTS).map(|number| lab.client(number).add_addresses(N_ADDRESSES)).collect::<Result<Vec<_>>>()?;
     let mut stage = Stage::start(&lab, &addresses, &options.mode)?;
     let pins = stage.pins();
-    let asking = cluster::VIPS
-        .iter()
-        .map(|vip| WhoHas::start(lab.client(N_CLIENTS + 1), *vip))
-        .collect::<Result<Vec<_>>>()?;
+    let asking =
+        cluster::VIPS.iter().map(|vip| WhoHas::start(lab.client(N_CLIENTS + 1), *vip)).collect::<Result<Vec<_>>>()?;
 
     let ledger = Arc::new(Ledger::new());
     let hashes = Arc::new(load::hashes());
@@ -88,21 +89,23 @@ pub fn run(options: &Options, is_interrupted: &AtomicBool) -> Result<Report> {
     let clients = clients.collect::<Result<Vec<_>>>()?;
     let pids = stage.pids();
     let mut progress = Progress::new(options, &ledger, is_interrupted);
-    let seen = thread::scope(|scope| {
+    let (seen, pauses) = thread::scope(|scope| {
         let looking = scope.spawn(|| watch::look(&lab, &pids, &ledger));
+        let feeling = scope.spawn(|| watch::feel_pulse(&ledger));
         let result = progress.play(&mut stage);
         if let Err(error) = result {
             ledger.broken(format!("{error:#}"));
         }
         ledger.end();
-        looking.join().expect("looking does not panic")
+        let seen = looking.join().expect("looking does not panic")?;
+        anyhow::Ok((seen, feeling.join().expect("the clock does not panic")?))
     })?;
     let load = ledger.now();
     for client in clients {
         client.join().expect("clients do not panic")?;
     }
     let answers = asking.into_iter().map(WhoHas::stop).collect::<Result<Vec<_>>>()?;
-    let mut report = Report { seed: options.seed, load, ..progress.finish() };
+    let mut report = Report { seed: options.seed, load, pauses, ..progress.finish() };
     judge(&mut report, &progress.episodes, &seen, &answers, &lab, &ledger);
     if let Err(error) = drain(&stage, &mut report) {
         ledger.broken(format!("{error:#}"));
@@ -228,6 +231,8 @@ impl<'a> Progress<'a> {
             }
             self.most_flows = self.most_flows.max(flows(stage)?);
             self.explain();
+            let n_broken = self.ledger.all_broken().len();
+            ensure!(n_broken < TOO_MUCH, "too much is broken to go on");
             if !self.wait_until(slot[0].at + delay)? {
                 break;
             }

@@ -22,6 +22,12 @@ use crate::{cluster::VIPS, lab::Lab, poll, who_has::Answers};
 /// Time between two looks at who has the VIPs.
 const CADENCE: Duration = Duration::from_millis(100);
 
+/// Time between two looks at the clock.
+const PULSE: Duration = Duration::from_millis(20);
+
+/// What is late by less is as it is on any machine.
+const LATE: Duration = Duration::from_millis(200);
+
 /// Looks from one sample of memory and descriptors to the next.
 const LOOKS_PER_SAMPLE: usize = 10;
 
@@ -70,6 +76,24 @@ pub fn look(lab: &Lab, pids: &Pids, ledger: &Ledger) -> Result<Seen> {
         poll::until("time to pass", CADENCE, || begun.elapsed() >= CADENCE || ledger.is_over())?;
     }
     Ok(seen)
+}
+
+/// Finds out how much of the time this machine let nobody run: each pause between two looks at the clock that was longer than
+/// it should be, and by how much. An agent stands still like that, too.
+///
+/// # Errors
+/// If time does not pass.
+pub fn feel_pulse(ledger: &Ledger) -> Result<Vec<(Duration, Duration)>> {
+    let mut pauses = Vec::new();
+    while !ledger.is_over() {
+        let before = ledger.now();
+        poll::until("time to pass", CADENCE, || ledger.now() >= before + PULSE)?;
+        let late = ledger.now().saturating_sub(before + PULSE);
+        if late >= LATE {
+            pauses.push((before, late));
+        }
+    }
+    Ok(pauses)
 }
 
 /// Answers for a VIP, with the nodes that they name.
