@@ -8,7 +8,7 @@ use kplb_tests::soak::{self, Options, fault::Kind};
 #[test]
 fn mixed_load_and_faults() -> Result<()> {
     let kinds = vec![Kind::BackendKill, Kind::AgentKill, Kind::AgentStop];
-    let options = Options { seed: 8, load: Duration::from_secs(50), kinds, mode: "auto".to_owned() };
+    let options = Options { seed: 8, load: Duration::from_secs(40), kinds, mode: "auto".to_owned() };
     let report = soak::run(&options, &AtomicBool::new(false))?;
     println!("{report}");
     ensure!(report.faults.values().sum::<usize>() >= 2, "there were no faults");

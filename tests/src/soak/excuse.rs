@@ -2,10 +2,10 @@
 //!
 //! All times are since the start of the load.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use super::{
-    INTERVAL, STALL,
+    INTERVAL, STALL, busy,
     fault::{Fault, Kind, Victim},
 };
 
@@ -32,7 +32,7 @@ const CUT: Duration = Duration::from_millis(550 + 3 * 500 + 2 * 200 + 1000);
 const FOLLOWED: Duration = Duration::from_secs(1);
 
 /// Until both ends are told of a connection that is over, or somebody who went on in vain notices.
-const AFTERWARDS: Duration = Duration::from_secs(1);
+pub const AFTERWARDS: Duration = Duration::from_secs(1);
 
 /// A fault that happened.
 #[derive(Clone, Copy, Debug)]
@@ -217,11 +217,21 @@ impl Excuse {
     }
 }
 
-/// The kind of the fault that explains a failure, if any does.
-pub fn explanation(episodes: &[Episode], span: &Span) -> Option<Kind> {
+/// What explains a failure.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Cause {
+    /// A fault of this kind.
+    Fault(Kind),
+    /// The machine: the time does not count.
+    Busy,
+}
+
+/// What explains a failure, if anything does; `busy` is the time that does not count.
+pub fn explanation(episodes: &[Episode], busy: &[Range<Duration>], span: &Span) -> Option<Cause> {
     let explains = |episode: &&Episode| episode.excuses(episodes).iter().any(|excuse| excuse.explains(span));
     // The latest is the likeliest.
-    episodes.iter().rev().find(explains).map(|episode| episode.fault.kind)
+    let fault = episodes.iter().rev().find(explains).map(|episode| Cause::Fault(episode.fault.kind));
+    fault.or_else(|| busy::covers(busy, span.ended, span.ended).then_some(Cause::Busy))
 }
 
 /// When no failure at all is to be expected any more.
@@ -260,7 +270,7 @@ mod tests {
     #[track_caller]
     fn check(episodes: &[Episode], cases: &[(Span, bool)]) {
         for (span, is_explained) in cases {
-            assert_eq!(explanation(episodes, span).is_some(), *is_explained, "{span:?}");
+            assert_eq!(explanation(episodes, &[], span).is_some(), *is_explained, "{span:?}");
         }
     }
 
@@ -370,6 +380,15 @@ mod tests {
         let mut agent = episode(Kind::AgentKill, Role::Backup);
         agent.from = ms(9000);
         check(&[agent, killed], &[(opening(12_900, 12_950), true), (opening(13_100, 13_150), false)]);
+    }
+
+    #[test]
+    fn time_that_does_not_count_explains_what_nothing_else_does() {
+        let busy = [ms(10_000)..ms(20_000)];
+        assert_eq!(explanation(&[], &busy, &opening(9000, 11_000)), Some(Cause::Busy));
+        assert_eq!(explanation(&[], &busy, &opening(19_000, 21_000)), None);
+        let killed = [episode(Kind::BackendKill, Role::Backup)];
+        assert_eq!(explanation(&killed, &busy, &opening(10_100, 10_200)), Some(Cause::Fault(Kind::BackendKill)));
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub const N_NODES: usize = 3;
 pub const N_CLIENTS: usize = 2;
 
 /// Until the first fault.
-const START: Duration = Duration::from_secs(8);
+const START: Duration = Duration::from_secs(5);
 
 /// From one slot of the plan to the next, in milliseconds: a fault, what it costs, and a quiet period.
 const SLOT_MS: std::ops::Range<u64> = 15_000..20_000;

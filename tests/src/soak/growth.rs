@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_peak_is_none() {
-        let peak = |n: u64| if n % 7 == 0 { 100_000 } else { 40_000 };
+        let peak = |n: u64| if n.is_multiple_of(7) { 100_000 } else { 40_000 };
         assert!(Growth::of(1, &samples(300, peak, |_| 30)).expect("long enough").is_bounded());
     }
 }

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{excuse::Span, fault::Kind};
+use super::{
+    busy::Pause,
+    excuse::{Cause, Span},
+};
 
 /// How many broken invariants are told at once; the others at the end.
 const MAX_TOLD: usize = 40;
@@ -66,7 +69,8 @@ pub struct Ledger {
 struct Books {
     counts: BTreeMap<Activity, Count>,
     pending: Vec<Failure>,
-    explained: BTreeMap<(Kind, Activity), u64>,
+    explained: BTreeMap<(Cause, Activity), u64>,
+    pauses: Vec<Pause>,
     broken: Vec<String>,
 }
 
@@ -114,6 +118,16 @@ impl Ledger {
         books.pending.push(failure);
     }
 
+    /// Notes that the machine let nobody run.
+    pub fn paused(&self, pause: Pause) {
+        self.lock().pauses.push(pause);
+    }
+
+    /// When the machine let nobody run.
+    pub fn pauses(&self) -> Vec<Pause> {
+        self.lock().pauses.clone()
+    }
+
     /// Says that an invariant is broken, at once and at the end.
     pub fn broken(&self, what: impl fmt::Display) {
         let line = format!("{:8.3} s  BROKEN: {what}", self.now().as_secs_f64());
@@ -127,11 +141,11 @@ impl Ledger {
     }
 
     /// Explains what has failed so far.
-    pub fn explain(&self, explanation: impl Fn(&Span) -> Option<Kind>) {
+    pub fn explain(&self, explanation: impl Fn(&Span) -> Option<Cause>) {
         let pending = std::mem::take(&mut self.lock().pending);
         for failure in pending {
             match explanation(&failure.span) {
-                Some(kind) => *self.lock().explained.entry((kind, failure.activity)).or_default() += 1,
+                Some(cause) => *self.lock().explained.entry((cause, failure.activity)).or_default() += 1,
                 None => self.broken(format!("nothing explains this: {failure}")),
             }
         }
@@ -143,7 +157,7 @@ impl Ledger {
     }
 
     /// Failures that were explained, by what explains them and by activity.
-    pub fn explained(&self) -> BTreeMap<(Kind, Activity), u64> {
+    pub fn explained(&self) -> BTreeMap<(Cause, Activity), u64> {
         self.lock().explained.clone()
     }
 
@@ -187,7 +201,10 @@ impl fmt::Display for Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::excuse::Failed, *};
+    use super::{
+        super::{excuse::Failed, fault::Kind},
+        *,
+    };
 
     fn failure(begun: u64) -> Failure {
         let [begun, ended] = [begun, begun + 1].map(Duration::from_secs);
@@ -201,12 +218,13 @@ mod tests {
     #[test]
     fn a_failure_is_explained_or_broken() {
         let ledger = Ledger::new();
+        let cause = Cause::Fault(Kind::LinkFlap);
         ledger.done(Activity::Request, 10);
         ledger.failed(failure(1));
         ledger.failed(failure(2));
-        ledger.explain(|span| (span.begun == Duration::from_secs(1)).then_some(Kind::LinkFlap));
+        ledger.explain(|span| (span.begun == Duration::from_secs(1)).then_some(cause));
         assert_eq!(ledger.counts()[&Activity::Request], Count { done: 1, bytes: 10, failed: 2 });
-        assert_eq!(ledger.explained(), BTreeMap::from([((Kind::LinkFlap, Activity::Request), 1)]));
+        assert_eq!(ledger.explained(), BTreeMap::from([((cause, Activity::Request), 1)]));
         assert_eq!(ledger.all_broken().len(), 1);
         // Once.
         ledger.explain(|_| None);

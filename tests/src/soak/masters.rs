@@ -1,9 +1,9 @@
 //! One master: which nodes have the VIPs on their interfaces, which ones answer for them, and whether a fault explains it
 //! when that is not exactly one.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
-use super::excuse::Episode;
+use super::{busy, excuse::Episode};
 use crate::cluster::VIPS;
 
 /// Which nodes had the VIP of a family, from a moment on.
@@ -30,15 +30,15 @@ pub struct Answered {
 
 /// What is wrong with how the VIPs of one family moved, until `end`: who held them when it was not one, and when another
 /// one did, each without a fault that explains it.
-pub fn unexplained(changes: &[Holders], end: Duration, episodes: &[Episode]) -> Vec<String> {
+pub fn unexplained(changes: &[Holders], end: Duration, episodes: &[Episode], busy: &[Range<Duration>]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut last = None;
     let ends = changes.iter().skip(1).map(|change| change.at).chain([end]);
     for (change, until) in changes.iter().zip(ends) {
-        let is_explained = explains(episodes, change.at, until);
+        let is_explained = explains(episodes, busy, change.at, until);
         match change.nodes[..] {
             [node] => {
-                if last.is_some_and(|last| last != node) && !explains(episodes, change.at, change.at) {
+                if last.is_some_and(|last| last != node) && !explains(episodes, busy, change.at, change.at) {
                     wrong.push(format!("{} is at node{node} without a reason{}", VIPS[change.family], time(change.at)));
                 }
                 last = Some(node);
@@ -56,20 +56,21 @@ pub fn unexplained(changes: &[Holders], end: Duration, episodes: &[Episode]) -> 
     wrong
 }
 
-/// Whether one fault explains that the VIPs move in all of this time.
-fn explains(episodes: &[Episode], from: Duration, until: Duration) -> bool {
+/// Whether one fault explains that the VIPs move in all of this time, or none of it counts.
+fn explains(episodes: &[Episode], busy: &[Range<Duration>], from: Duration, until: Duration) -> bool {
     let end = |episode: &Episode| episode.settled.unwrap_or(Duration::MAX);
     // What a node shows is looked at now and then only.
     let slack = Duration::from_millis(500);
     let mut moving = episodes.iter().filter(|episode| episode.may_move_master());
     moving.any(|episode| episode.from <= from + slack && until <= end(episode).saturating_add(slack))
+        || busy::covers(busy, from, until)
 }
 
 /// Questions that were answered in the name of several nodes: when, and whether a fault explains it.
-pub fn contested(answers: &[Answered], episodes: &[Episode]) -> Vec<(Duration, bool)> {
+pub fn contested(answers: &[Answered], episodes: &[Episode], busy: &[Range<Duration>]) -> Vec<(Duration, bool)> {
     let questions = answers.chunk_by(|a, b| a.question == b.question);
     let contested = questions.filter(|answers| answers.iter().any(|answer| answer.node != answers[0].node));
-    contested.map(|answers| (answers[0].at, explains(episodes, answers[0].at, answers[0].at))).collect()
+    contested.map(|answers| (answers[0].at, explains(episodes, busy, answers[0].at, answers[0].at))).collect()
 }
 
 /// Who answered, whenever that changed.
@@ -114,23 +115,24 @@ mod tests {
     #[test]
     fn one_may_follow_another_if_a_fault_explains_it() {
         let moved = [holders(0, &[1]), holders(10, &[1, 2]), holders(11, &[2])];
-        assert_eq!(unexplained(&moved, s(100), &[stopped(10)]), Vec::<String>::new());
-        assert_eq!(unexplained(&moved, s(100), &[]).len(), 2, "two at once, and another one");
-        assert_eq!(unexplained(&moved, s(100), &[stopped(20)]).len(), 2);
+        assert_eq!(unexplained(&moved, s(100), &[stopped(10)], &[]), Vec::<String>::new());
+        assert_eq!(unexplained(&moved, s(100), &[], &[]).len(), 2, "two at once, and another one");
+        assert_eq!(unexplained(&moved, s(100), &[], &[s(9)..s(12)]).len(), 0);
+        assert_eq!(unexplained(&moved, s(100), &[stopped(20)], &[]).len(), 2);
     }
 
     #[test]
     fn two_at_once_and_none_are_over_when_all_has_settled() {
-        assert_eq!(unexplained(&[holders(0, &[1]), holders(10, &[1, 2])], s(100), &[stopped(10)]).len(), 1);
-        assert_eq!(unexplained(&[holders(0, &[1]), holders(10, &[])], s(100), &[stopped(10)]).len(), 1);
-        assert_eq!(unexplained(&[holders(0, &[1]), holders(10, &[])], s(13), &[stopped(10)]).len(), 0);
+        assert_eq!(unexplained(&[holders(0, &[1], &[]), holders(10, &[1, 2])], s(100), &[stopped(10)]).len(), 1);
+        assert_eq!(unexplained(&[holders(0, &[1], &[]), holders(10, &[])], s(100), &[stopped(10)]).len(), 1);
+        assert_eq!(unexplained(&[holders(0, &[1], &[]), holders(10, &[])], s(13), &[stopped(10)]).len(), 0);
     }
 
     #[test]
     fn questions_are_answered_by_one() {
         let answer = |at, question, node| Answered { at: s(at), question, node };
         let answers = [answer(1, 1, 1), answer(2, 2, 1), answer(2, 2, 2), answer(11, 3, 2), answer(11, 3, 1)];
-        assert_eq!(contested(&answers, &[stopped(10)]), [(s(2), false), (s(11), true)]);
+        assert_eq!(contested(&answers, &[stopped(10)], &[]), [(s(2), false), (s(11), true)]);
         assert_eq!(timeline(&answers), [(s(1), 1), (s(2), 2), (s(11), 1)]);
     }
 }

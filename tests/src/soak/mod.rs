@@ -10,6 +10,7 @@
 //! Invariant: a failure counts as explained only by a fault that was there, for as long as kplb may take to deal with it,
 //! and only for what that fault can break. Between faults nothing may fail.
 
+pub mod busy;
 pub mod excuse;
 pub mod fault;
 

@@ -3,6 +3,8 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::{
+    busy::Pause,
+    excuse::Cause,
     fault::Kind,
     growth::Growth,
     ledger::{Activity, Count},
@@ -19,11 +21,13 @@ pub struct Report {
     /// Of that, how long no failure at all was allowed.
     pub quiet: Duration,
     /// When this machine let nobody run, and for how long.
-    pub pauses: Vec<(Duration, Duration)>,
+    pub pauses: Vec<Pause>,
+    /// How much of the load does not count for that.
+    pub busy: Duration,
     /// What clients did.
     pub counts: BTreeMap<Activity, Count>,
     /// Failures, by what explains them.
-    pub explained: BTreeMap<(Kind, Activity), u64>,
+    pub explained: BTreeMap<(Cause, Activity), u64>,
     /// Faults that were done, by kind.
     pub faults: BTreeMap<Kind, usize>,
     /// Who answered for each VIP, from when on.
@@ -51,6 +55,13 @@ impl Report {
     pub fn is_clean(&self) -> bool {
         self.broken.is_empty()
     }
+
+    /// Failures that this explains, in words.
+    fn explained_by(&self, cause: Cause) -> String {
+        let explained = self.explained.iter().filter(|((other, _), _)| *other == cause);
+        let words: Vec<_> = explained.map(|((_, activity), n)| format!("{n} {}", activity.name())).collect();
+        if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+    }
 }
 
 impl fmt::Display for Report {
@@ -58,14 +69,9 @@ impl fmt::Display for Report {
         let Self { seed, load, quiet, .. } = self;
         let [load, quiet] = [load, quiet].map(Duration::as_secs_f64);
         writeln!(f, "seed {seed}, {load:.0} s of load, {quiet:.0} s of them quiet: no failure allowed")?;
-        if let Some((at, longest)) = self.pauses.iter().max_by_key(|(_, late)| *late) {
-            let sum: Duration = self.pauses.iter().map(|(_, late)| *late).sum();
-            let [at, longest, sum] = [at, longest, &sum].map(Duration::as_secs_f64);
-            writeln!(
-                f,
-                "the machine was too busy: nobody ran for {sum:.1} s in all, at {at:.1} s for {longest:.1} s; on one that is, \
-                 failures say little"
-            )?;
+        if let Some(Pause { at, late }) = self.pauses.iter().max_by_key(|pause| pause.late) {
+            let [busy, at, late] = [self.busy, *at, *late].map(|time| time.as_secs_f64());
+            writeln!(f, "{busy:.0} s do not count: the machine let nobody run, for up to {late:.1} s (at {at:.1} s)")?;
         }
         writeln!(f, "\nwhat clients did          done     failed        MiB checked")?;
         for (activity, Count { done, bytes, failed }) in &self.counts {
@@ -74,10 +80,10 @@ impl fmt::Display for Report {
         }
         writeln!(f, "\nfaults               done  failures that they explain")?;
         for (kind, n) in &self.faults {
-            let explained = self.explained.iter().filter(|((explains, _), _)| explains == kind);
-            let words: Vec<_> = explained.map(|((_, activity), n)| format!("{n} {}", activity.name())).collect();
-            let words = if words.is_empty() { "none".to_owned() } else { words.join(", ") };
-            writeln!(f, "  {kind:<17} {n:>5}  {words}")?;
+            writeln!(f, "  {kind:<17} {n:>5}  {}", self.explained_by(Cause::Fault(*kind)))?;
+        }
+        if !self.pauses.is_empty() {
+            writeln!(f, "  (a busy machine)         {}", self.explained_by(Cause::Busy))?;
         }
         writeln!(f)?;
         for ((vip, masters), questions) in VIPS.iter().zip(&self.masters).zip(self.questions) {

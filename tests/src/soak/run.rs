@@ -15,10 +15,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{
-    LIFETIME,
+    LIFETIME, busy,
     excuse::{self, Episode},
     fault::{self, Fault, Kind, N_CLIENTS, N_NODES, Victim},
-    growth,
+    growth::{self, Sample},
     inject::Injection,
     ledger::Ledger,
     load::{self, Client},
@@ -40,6 +40,8 @@ const N_ADDRESSES: usize = 6;
 const QUIET: Duration = Duration::from_secs(3);
 /// How long before a fault the flow tables are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// For how long the machine let everybody run before a fault.
+const CALM: Duration = Duration::from_secs(5);
 /// How much longer than their lifetime flows may take to be gone.
 const DRAINED: Duration = Duration::from_secs(10);
 /// How long anything may take that is waited for without a reason of its own.
@@ -89,7 +91,7 @@ pub fn run(options: &Options, is_interrupted: &AtomicBool) -> Result<Report> {
     let clients = clients.collect::<Result<Vec<_>>>()?;
     let pids = stage.pids();
     let mut progress = Progress::new(options, &ledger, is_interrupted);
-    let (seen, pauses) = thread::scope(|scope| {
+    let seen = thread::scope(|scope| {
         let looking = scope.spawn(|| watch::look(&lab, &pids, &ledger));
         let feeling = scope.spawn(|| watch::feel_pulse(&ledger));
         let result = progress.play(&mut stage);
@@ -97,15 +99,15 @@ pub fn run(options: &Options, is_interrupted: &AtomicBool) -> Result<Report> {
             ledger.broken(format!("{error:#}"));
         }
         ledger.end();
-        let seen = looking.join().expect("looking does not panic")?;
-        anyhow::Ok((seen, feeling.join().expect("the clock does not panic")?))
+        feeling.join().expect("the clock does not panic")?;
+        looking.join().expect("looking does not panic")
     })?;
     let load = ledger.now();
     for client in clients {
         client.join().expect("clients do not panic")?;
     }
     let answers = asking.into_iter().map(WhoHas::stop).collect::<Result<Vec<_>>>()?;
-    let mut report = Report { seed: options.seed, load, pauses, ..progress.finish() };
+    let mut report = Report { seed: options.seed, load, pauses: ledger.pauses(), ..progress.finish() };
     judge(&mut report, &progress.episodes, &seen, &answers, &lab, &ledger);
     if let Err(error) = drain(&stage, &mut report) {
         ledger.broken(format!("{error:#}"));
@@ -134,13 +136,18 @@ fn logs(seed: u64) -> Result<PathBuf> {
 
 /// Judges what was seen of the nodes.
 fn judge(report: &mut Report, episodes: &[Episode], seen: &Seen, answers: &[Answers], lab: &Lab, ledger: &Ledger) {
+    let busy = busy::spans(&report.pauses);
+    report.busy = busy::sum(&busy, report.load);
+    if busy::is_too_much(report.busy, report.load) {
+        ledger.broken("the machine is too busy to tell");
+    }
     for (family, answers) in answers.iter().enumerate() {
-        for line in masters::unexplained(&seen.holders[family], report.load, episodes) {
+        for line in masters::unexplained(&seen.holders[family], report.load, episodes, &busy) {
             ledger.broken(line);
         }
         let mut answered = watch::answered(answers, lab, ledger);
         answered.retain(|answer| answer.at <= report.load);
-        for (at, is_explained) in masters::contested(&answered, episodes) {
+        for (at, is_explained) in masters::contested(&answered, episodes, &busy) {
             if is_explained {
                 report.contested += 1;
             } else {
@@ -151,7 +158,10 @@ fn judge(report: &mut Report, episodes: &[Episode], seen: &Seen, answers: &[Answ
         report.masters[family] = masters::timeline(&answered);
     }
     report.n_agents = seen.samples.len();
-    report.growths = growth::growths(&seen.samples);
+    let is_calm = |sample: &Sample| !busy::covers(&busy, sample.at, sample.at);
+    let samples =
+        seen.samples.iter().map(|(agent, samples)| (*agent, samples.iter().copied().filter(is_calm).collect()));
+    report.growths = growth::growths(&samples.collect());
     for growth in report.growths.iter().filter(|growth| !growth.is_bounded()) {
         ledger.broken(format!("an agent grows: {growth:?}"));
     }
@@ -229,11 +239,16 @@ impl<'a> Progress<'a> {
             if !self.wait_until((slot[0].at + delay).saturating_sub(LOOK))? {
                 break;
             }
-            self.most_flows = self.most_flows.max(flows(stage)?);
+            let flows = poll::until_ok("the number of flows", PATIENCE, || flows(stage))?;
+            self.most_flows = self.most_flows.max(flows);
             self.explain();
             let n_broken = self.ledger.all_broken().len();
             ensure!(n_broken < TOO_MUCH, "too much is broken to go on");
             if !self.wait_until(slot[0].at + delay)? {
+                break;
+            }
+            let delay = delay + self.wait_for_calm()?;
+            if self.ledger.now() > self.options.load {
                 break;
             }
             self.quiet += self.ledger.now().saturating_sub(quiet_from);
@@ -289,8 +304,18 @@ impl<'a> Progress<'a> {
         Ok(!is_over())
     }
 
+    /// Waits until the machine has let everybody run for a while: what a fault does is to be told from that. How long that
+    /// took.
+    fn wait_for_calm(&self) -> Result<Duration> {
+        let begun = self.ledger.now();
+        let is_calm = || self.ledger.pauses().last().is_none_or(|pause| pause.at + CALM < self.ledger.now());
+        while !is_calm() && self.ledger.now() < self.options.load && self.wait_until(self.ledger.now() + LOOK)? {}
+        Ok(self.ledger.now().saturating_sub(begun))
+    }
+
     fn explain(&self) {
-        self.ledger.explain(|span| excuse::explanation(&self.episodes, span));
+        let busy = busy::spans(&self.ledger.pauses());
+        self.ledger.explain(|span| excuse::explanation(&self.episodes, &busy, span));
     }
 
     fn seconds(&self) -> f64 {

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long a program may take to end, or to do what it is told.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The process ids of the agents, by node, for who watches them.
 pub type Pids = Arc<Mutex<[Option<u32>; N_NODES]>>;

@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
+    busy::{LATE, Pause},
     fault::N_NODES,
     growth::Sample,
     inject::other_mac,
@@ -24,9 +25,6 @@ const CADENCE: Duration = Duration::from_millis(100);
 
 /// Time between two looks at the clock.
 const PULSE: Duration = Duration::from_millis(20);
-
-/// What is late by less is as it is on any machine.
-const LATE: Duration = Duration::from_millis(200);
 
 /// Looks from one sample of memory and descriptors to the next.
 const LOOKS_PER_SAMPLE: usize = 10;
@@ -78,22 +76,20 @@ pub fn look(lab: &Lab, pids: &Pids, ledger: &Ledger) -> Result<Seen> {
     Ok(seen)
 }
 
-/// Finds out how much of the time this machine let nobody run: each pause between two looks at the clock that was longer than
-/// it should be, and by how much. An agent stands still like that, too.
+/// Looks at the clock all the time, and notes when it was late: an agent stands still then, too.
 ///
 /// # Errors
 /// If time does not pass.
-pub fn feel_pulse(ledger: &Ledger) -> Result<Vec<(Duration, Duration)>> {
-    let mut pauses = Vec::new();
+pub fn feel_pulse(ledger: &Ledger) -> Result<()> {
     while !ledger.is_over() {
         let before = ledger.now();
         poll::until("time to pass", CADENCE, || ledger.now() >= before + PULSE)?;
         let late = ledger.now().saturating_sub(before + PULSE);
         if late >= LATE {
-            pauses.push((before, late));
+            ledger.paused(Pause { at: before, late });
         }
     }
-    Ok(pauses)
+    Ok(())
 }
 
 /// Answers for a VIP, with the nodes that they name.
