@@ -123,9 +123,9 @@ mod tests {
 
     #[test]
     fn two_at_once_and_none_are_over_when_all_has_settled() {
-        assert_eq!(unexplained(&[holders(0, &[1], &[]), holders(10, &[1, 2])], s(100), &[stopped(10)]).len(), 1);
-        assert_eq!(unexplained(&[holders(0, &[1], &[]), holders(10, &[])], s(100), &[stopped(10)]).len(), 1);
-        assert_eq!(unexplained(&[holders(0, &[1], &[]), holders(10, &[])], s(13), &[stopped(10)]).len(), 0);
+        assert_eq!(unexplained(&[holders(0, &[1]), holders(10, &[1, 2])], s(100), &[stopped(10)], &[]).len(), 1);
+        assert_eq!(unexplained(&[holders(0, &[1]), holders(10, &[])], s(100), &[stopped(10)], &[]).len(), 1);
+        assert_eq!(unexplained(&[holders(0, &[1]), holders(10, &[])], s(13), &[stopped(10)], &[]).len(), 0);
     }
 
     #[test]

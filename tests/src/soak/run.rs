@@ -289,11 +289,22 @@ impl<'a> Progress<'a> {
                 println!("{:8.3} s  {} is over", self.seconds(), injection.fault.kind);
             }
         }
-        stage.settle()?;
+        self.settle(stage)?;
         let settled = self.ledger.now();
         self.episodes[first..].iter_mut().for_each(|episode| episode.settled = Some(settled));
         println!("{:8.3} s  all is as it should be", settled.as_secs_f64());
         Ok(())
+    }
+
+    /// Waits until all is as it should be, for as long as the machine lets nobody run.
+    fn settle(&self, stage: &Stage<'_>) -> Result<()> {
+        loop {
+            let begun = self.ledger.now();
+            match stage.settle() {
+                Err(_) if self.ledger.pauses().last().is_some_and(|pause| pause.at > begun) => {}
+                result => return result,
+            }
+        }
     }
 
     /// Waits until a moment of the run, or until it is to end; whether it is not.
