@@ -130,7 +130,10 @@ impl Ledger {
 
     /// Says that an invariant is broken, at once and at the end.
     pub fn broken(&self, what: impl fmt::Display) {
-        let line = format!("{:8.3} s  BROKEN: {what}", self.now().as_secs_f64());
+        // What programs wrote is in their logs.
+        let what = what.to_string();
+        let first = what.lines().next().unwrap_or_default();
+        let line = format!("{:8.3} s  BROKEN: {first}", self.now().as_secs_f64());
         let mut books = self.lock();
         match books.broken.len() {
             n if n < MAX_TOLD => println!("{line}"),

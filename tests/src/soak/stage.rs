@@ -22,8 +22,9 @@ use crate::{
     process::Process,
 };
 
-/// How long a program may take to end, or to do what it is told.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a program may take to start, to end, or to do what it is told, and all of them to agree: on a machine that is
+/// busy for a while, too.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The process ids of the agents, by node, for who watches them.
 pub type Pids = Arc<Mutex<[Option<u32>; N_NODES]>>;
@@ -143,7 +144,7 @@ impl<'l> Stage<'l> {
         let path = file.path().to_str().context("a path in UTF-8")?;
         let arguments = ["--config", path, "--mode", &self.mode, "--log-level", level];
         let mut agent = Agent::spawn(host, arguments)?;
-        let is_ready = agent.wait_until_ready();
+        let is_ready = agent.process().wait_for_line("ready", PATIENCE).map(drop);
         self.note(node, Some(agent.process().pid()));
         // Kept in any case, for what it has said.
         self.nodes[node - 1].agent = Some(agent);
