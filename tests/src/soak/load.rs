@@ -55,7 +55,7 @@ const DATAGRAMS: [usize; 5] = [0, 18, 500, 1400, 4000];
 /// The hashes of transfers.
 pub type Hashes = BTreeMap<u64, String>;
 
-/// What [`run`] compares transfers with.
+/// What a client compares transfers with.
 pub fn hashes() -> Hashes {
     SIZES.into_iter().map(|n| (n, pattern_sha256(n))).collect()
 }
