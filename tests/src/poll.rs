@@ -15,6 +15,14 @@ pub fn until(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool
     until_some(what, deadline, || condition().then_some(()))
 }
 
+/// Lets time pass: for this long, or until it `is_over`. On a busy machine it may be longer.
+pub fn pass(period: Duration, mut is_over: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while start.elapsed() < period && !is_over() {
+        thread::sleep(INTERVAL);
+    }
+}
+
 /// Looks until there is a value, and returns it.
 pub fn until_some<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Result<T> {
     let start = Instant::now();

@@ -6,7 +6,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -190,9 +190,9 @@ impl Slowness {
             move || {
                 while !is_over.load(Ordering::Relaxed) {
                     signal::kill(pid, Signal::SIGSTOP)?;
-                    pass(STOPPED)?;
+                    poll::pass(STOPPED, || false);
                     signal::kill(pid, Signal::SIGCONT)?;
-                    pass(RUNS)?;
+                    poll::pass(RUNS, || false);
                 }
                 Ok(())
             }
@@ -215,11 +215,6 @@ impl Drop for Slowness {
         // Whoever drops it has an error of his own to tell.
         let _ = self.end();
     }
-}
-
-fn pass(period: Duration) -> Result<()> {
-    let start = Instant::now();
-    poll::until("time to pass", 2 * period, || start.elapsed() >= period)
 }
 
 #[cfg(test)]

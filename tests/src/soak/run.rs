@@ -99,7 +99,7 @@ pub fn run(options: &Options, is_interrupted: &AtomicBool) -> Result<Report> {
             ledger.broken(format!("{error:#}"));
         }
         ledger.end();
-        feeling.join().expect("the clock does not panic")?;
+        feeling.join().expect("the clock does not panic");
         looking.join().expect("looking does not panic")
     })?;
     let load = ledger.now();
@@ -236,7 +236,7 @@ impl<'a> Progress<'a> {
                 println!("{:8.3} s  the next fault is {:.1} s late", self.seconds(), delay.as_secs_f64());
             }
             // Shortly before: the table is looked at under load, and the fault is not late for that.
-            if !self.wait_until((slot[0].at + delay).saturating_sub(LOOK))? {
+            if !self.wait_until((slot[0].at + delay).saturating_sub(LOOK)) {
                 break;
             }
             let flows = poll::until_ok("the number of flows", PATIENCE, || flows(stage))?;
@@ -244,10 +244,10 @@ impl<'a> Progress<'a> {
             self.explain();
             let n_broken = self.ledger.all_broken().len();
             ensure!(n_broken < TOO_MUCH, "too much is broken to go on");
-            if !self.wait_until(slot[0].at + delay)? {
+            if !self.wait_until(slot[0].at + delay) {
                 break;
             }
-            let delay = delay + self.wait_for_calm()?;
+            let delay = delay + self.wait_for_calm();
             if self.ledger.now() > self.options.load {
                 break;
             }
@@ -255,7 +255,7 @@ impl<'a> Progress<'a> {
             self.play_slot(stage, &slot, delay)?;
             quiet_from = excuse::quiet_from(&self.episodes);
         }
-        self.wait_until(self.options.load)?;
+        self.wait_until(self.options.load);
         self.quiet += self.ledger.now().saturating_sub(quiet_from);
         Ok(())
     }
@@ -274,7 +274,7 @@ impl<'a> Progress<'a> {
             // It lasts for as long as it is to, however long it took to begin.
             let held = injections.get(&i).map(|(episode, _)| self.episodes[*episode].from + slot[i].hold);
             // Once it is begun, a slot is played to its end: everything is to be there again.
-            let _ = self.wait_until(held.unwrap_or_default().max(at))?;
+            self.wait_until(held.unwrap_or_default().max(at));
             let from = self.ledger.now();
             if step == Step::Inject {
                 let mut injection = Injection::aim(stage, slot[i])?;
@@ -308,20 +308,19 @@ impl<'a> Progress<'a> {
     }
 
     /// Waits until a moment of the run, or until it is to end; whether it is not.
-    fn wait_until(&self, at: Duration) -> Result<bool> {
+    fn wait_until(&self, at: Duration) -> bool {
         let is_over = || self.is_interrupted.load(Ordering::Relaxed);
-        let deadline = at.saturating_sub(self.ledger.now()) + PATIENCE;
-        poll::until("time to pass", deadline, || self.ledger.now() >= at || is_over())?;
-        Ok(!is_over())
+        poll::pass(at.saturating_sub(self.ledger.now()), is_over);
+        !is_over()
     }
 
     /// Waits until the machine has let everybody run for a while: what a fault does is to be told from that. How long that
     /// took.
-    fn wait_for_calm(&self) -> Result<Duration> {
+    fn wait_for_calm(&self) -> Duration {
         let begun = self.ledger.now();
         let is_calm = || self.ledger.pauses().last().is_none_or(|pause| pause.at + CALM < self.ledger.now());
-        while !is_calm() && self.ledger.now() < self.options.load && self.wait_until(self.ledger.now() + LOOK)? {}
-        Ok(self.ledger.now().saturating_sub(begun))
+        while !is_calm() && self.ledger.now() < self.options.load && self.wait_until(self.ledger.now() + LOOK) {}
+        self.ledger.now().saturating_sub(begun)
     }
 
     fn explain(&self) {
