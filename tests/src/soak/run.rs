@@ -121,9 +121,11 @@ pub fn run(options: &Options, is_interrupted: &AtomicBool) -> Result<Report> {
     }
     (report.counts, report.explained, report.broken) = (ledger.counts(), ledger.explained(), ledger.all_broken());
     if !report.is_clean() {
-        let directory = logs(options.seed)?;
-        stage.write_logs(&directory)?;
-        println!("what the programs said is in {}", directory.display());
+        // Without them there is still the report.
+        match logs(options.seed).and_then(|directory| stage.write_logs(&directory).map(|()| directory)) {
+            Ok(directory) => println!("what the programs said is in {}", directory.display()),
+            Err(error) => println!("what the programs said cannot be written: {error:#}"),
+        }
     }
     Ok(report)
 }
