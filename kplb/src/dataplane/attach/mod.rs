@@ -109,7 +109,7 @@ fn attach_ingress(
         NativeXdp::Unfit(reason) => reason.clone(),
         NativeXdp::Promised | NativeXdp::Unknown => match enter(ebpf, site, Mode::Native) {
             Ok(entered) => return Ok((Mode::Native, "the driver supports it".to_owned(), entered)),
-            Err(error) => format!("no native XDP: {error:#}"),
+            Err(error) => format!("the driver takes no native XDP program: {}", error.root_cause()),
         },
     };
     let entered = enter(ebpf, site, Mode::Tc).with_context(|| reason.clone())?;

@@ -38,7 +38,7 @@ pub(super) fn attach_new(ebpf: &mut Ebpf, site: &Site<'_>, mode: Mode) -> anyhow
     let program = program(ebpf)?;
     let (mode, refused) = match mode {
         Mode::Generic => (XdpMode::Skb, "the kernel does not take the XDP program"),
-        _ => (XdpMode::Driver, "the driver does not take a native XDP program; `--mode auto` does without"),
+        _ => (XdpMode::Driver, "the driver does not take a native XDP program; `--mode auto` takes TC then"),
     };
     let link = program.attach_to_if_index(site.index, mode).with_context(|| format!("{interface}: {refused}"))?;
     let link = match FdLink::try_from(program.take_link(link)?) {
