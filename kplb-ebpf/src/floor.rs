@@ -40,6 +40,9 @@ static TEMPLATE: Array<Template> = Array::with_max_entries(1, 0);
 /// The program to measure, in its first slot; while that is empty, the cost of restoring is measured alone.
 #[map]
 static MEASURED: ProgramArray = ProgramArray::with_max_entries(1, 0);
+/// The same for programs of TC: such a map has programs of one kind.
+#[map]
+static MEASURED_TC: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// A program that does nothing.
 #[xdp(frags)]
@@ -50,17 +53,63 @@ fn floor_pass(_ctx: XdpContext) -> u32 {
 /// A program that parses Ethernet, IPv4 and TCP, swaps the MAC addresses and sends the frame back.
 #[xdp(frags)]
 fn floor_swap(ctx: XdpContext) -> u32 {
-    swap(&ctx).unwrap_or(xdp_action::XDP_PASS)
+    swap(&ctx).map_or(xdp_action::XDP_PASS, |()| xdp_action::XDP_TX)
+}
+
+/// Where a frame is.
+trait Frame {
+    fn start(&self) -> usize;
+    fn end(&self) -> usize;
+}
+
+impl Frame for XdpContext {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        self.data()
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        self.data_end()
+    }
+}
+
+impl Frame for TcContext {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        self.data()
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        self.data_end()
+    }
 }
 
 #[inline(always)]
-fn at<T>(ctx: &XdpContext, offset: usize) -> Option<*mut T> {
-    let start = ctx.data();
-    (start + offset + size_of::<T>() <= ctx.data_end()).then_some((start + offset) as *mut T)
+fn at<T>(ctx: &impl Frame, offset: usize) -> Option<*mut T> {
+    let start = ctx.start();
+    (start + offset + size_of::<T>() <= ctx.end()).then_some((start + offset) as *mut T)
+}
+
+/// As [`floor_pass`], at TC.
+#[classifier]
+fn floor_pass_tc(_ctx: TcContext) -> i32 {
+    TC_ACT_UNSPEC
+}
+
+/// As [`floor_swap`], at TC.
+#[classifier]
+fn floor_swap_tc(ctx: TcContext) -> i32 {
+    match swap(&ctx) {
+        // SAFETY: the context is the one this program was called with.
+        Some(()) => unsafe { bpf_redirect((*ctx.skb.skb).ifindex, 0) as i32 },
+        None => TC_ACT_UNSPEC,
+    }
 }
 
 #[inline(always)]
-fn swap(ctx: &XdpContext) -> Option<u32> {
+fn swap(ctx: &impl Frame) -> Option<()> {
     let macs: *mut [[u16; 3]; 2] = at(ctx, 0)?;
     let ethertype: *mut u16 = at(ctx, 12)?;
     let ip: *mut [u8; 20] = at(ctx, 14)?;
@@ -74,7 +123,7 @@ fn swap(ctx: &XdpContext) -> Option<u32> {
         let [destination, source] = *macs;
         *macs = [source, destination];
     }
-    Some(xdp_action::XDP_TX)
+    Some(())
 }
 
 /// Puts the frame back as it was, since a rewriting program changes its own input when it is repeated, and runs the
@@ -87,8 +136,17 @@ fn floor_restore(ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
+/// The same for a program of TC.
+#[classifier]
+fn floor_restore_tc(ctx: TcContext) -> i32 {
+    restore(&ctx);
+    // SAFETY: the slot is empty or holds a program of TC; an empty slot comes back here.
+    unsafe { MEASURED_TC.tail_call(&ctx, 0) };
+    TC_ACT_UNSPEC
+}
+
 #[inline(always)]
-fn restore(ctx: &XdpContext) -> Option<()> {
+fn restore(ctx: &impl Frame) -> Option<()> {
     let template = TEMPLATE.get_ptr_mut(0)?;
     // SAFETY: the one value of the map; its only writers are this program and, before it runs, the agent.
     let template = unsafe { &mut *template };

@@ -6,8 +6,10 @@ use anyhow::{Context as _, Result};
 use aya::{
     Ebpf, Pod, TestRun as _, TestRunOptions,
     maps::{Array, ProgramArray},
-    programs::Xdp,
+    programs::{Program as AnyProgram, SchedClassifier, Xdp},
 };
+
+use crate::testbed::Ingress;
 
 /// Bytes of a frame that are put back; as in the BPF object.
 const FRAME: usize = 128;
@@ -26,44 +28,64 @@ struct Template {
 // SAFETY: `repr(C)` of integers without padding, valid for every bit pattern.
 unsafe impl Pod for Template {}
 
+/// A program that is measured.
+#[derive(Clone, Copy)]
+pub enum Measured<'a> {
+    /// Of XDP.
+    Xdp(&'a Xdp),
+    /// Of TC.
+    Tc(&'a SchedClassifier),
+}
+
 /// A floor program.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Program {
-    /// Returns `XDP_PASS` at once.
+    /// Passes at once.
     Pass,
-    /// Parses Ethernet, IPv4 and TCP, swaps the MAC addresses and returns `XDP_TX`.
+    /// Parses Ethernet, IPv4 and TCP, swaps the MAC addresses and sends back.
     Swap,
 }
 
 impl Program {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Pass => "floor_pass",
-            Self::Swap => "floor_swap",
+    const fn name(self, ingress: Ingress) -> &'static str {
+        match (self, ingress) {
+            (Self::Pass, Ingress::Xdp) => "floor_pass",
+            (Self::Swap, Ingress::Xdp) => "floor_swap",
+            (Self::Pass, Ingress::Tc) => "floor_pass_tc",
+            (Self::Swap, Ingress::Tc) => "floor_swap_tc",
         }
     }
 }
 
-/// The loaded floor programs.
-pub struct Floor(Ebpf);
+/// The loaded floor programs, and those of one hook to measure with.
+pub struct Floor {
+    ebpf: Ebpf,
+    ingress: Ingress,
+}
 
 impl Floor {
     /// Loads the programs.
     ///
     /// # Errors
     /// If the kernel refuses them.
-    pub fn load() -> Result<Self> {
+    pub fn load(ingress: Ingress) -> Result<Self> {
         let mut ebpf = Ebpf::load(kplb::dataplane::FLOOR_OBJECT).context("load the floor programs")?;
         for (_, program) in ebpf.programs_mut() {
-            if let Ok(program) = <&mut Xdp>::try_from(program) {
-                program.load()?;
+            match program {
+                AnyProgram::SchedClassifier(program) => program.load()?,
+                AnyProgram::Xdp(program) => program.load()?,
+                _ => {}
             }
         }
-        Ok(Self(ebpf))
+        Ok(Self { ebpf, ingress })
     }
 
-    fn xdp(&self, name: &str) -> Result<&Xdp> {
-        Ok(self.0.program(name).with_context(|| format!("the object has no program {name}"))?.try_into()?)
+    fn program(&self, name: &str) -> Result<Measured<'_>> {
+        let program = self.ebpf.program(name).with_context(|| format!("the object has no program {name}"))?;
+        Ok(match self.ingress {
+            Ingress::Xdp => Measured::Xdp(program.try_into()?),
+            Ingress::Tc => Measured::Tc(program.try_into()?),
+        })
     }
 
     /// Time of one run of a floor program.
@@ -71,7 +93,7 @@ impl Floor {
     /// # Errors
     /// If the kernel refuses to run it.
     pub fn time(&self, program: Program, frame: &[u8], n_runs: u32) -> Result<Duration> {
-        time(self.xdp(program.name())?, frame, n_runs)
+        time(self.program(program.name(self.ingress))?, frame, n_runs)
     }
 
     /// Time of one run of putting the frame back and, if there is one, of the program that sees it then. The two bytes at
@@ -81,7 +103,7 @@ impl Floor {
     /// If the kernel refuses to run it.
     pub fn time_restored(
         &mut self,
-        measured: Option<&Xdp>,
+        measured: Option<Measured<'_>>,
         frame: &[u8],
         vary_at: u32,
         n_variants: u32,
@@ -92,15 +114,20 @@ impl Floor {
         let length = (frame.len() / 8 * 8).min(FRAME);
         template.frame[..length].copy_from_slice(&frame[..length]);
         template.length = u32::try_from(length)?;
-        let mut templates: Array<_, Template> = self.0.map_mut("TEMPLATE").context("no TEMPLATE")?.try_into()?;
+        let mut templates: Array<_, Template> = self.ebpf.map_mut("TEMPLATE").context("no TEMPLATE")?.try_into()?;
         templates.set(0, template, 0)?;
-        let mut slots: ProgramArray<_> = self.0.map_mut("MEASURED").context("no MEASURED")?.try_into()?;
+        let (restore, slots) = match self.ingress {
+            Ingress::Xdp => ("floor_restore", "MEASURED"),
+            Ingress::Tc => ("floor_restore_tc", "MEASURED_TC"),
+        };
+        let mut slots: ProgramArray<_> = self.ebpf.map_mut(slots).context("no slots")?.try_into()?;
         match measured {
-            Some(program) => slots.set(0, program.fd()?, 0)?,
+            Some(Measured::Xdp(program)) => slots.set(0, program.fd()?, 0)?,
+            Some(Measured::Tc(program)) => slots.set(0, program.fd()?, 0)?,
             // An empty slot is no error here: that is what is wanted.
             None => drop(slots.clear_index(&0)),
         }
-        time(self.xdp("floor_restore")?, frame, n_runs)
+        time(self.program(restore)?, frame, n_runs)
     }
 }
 
@@ -108,7 +135,11 @@ impl Floor {
 ///
 /// # Errors
 /// If the kernel refuses to run it.
-pub fn time(program: &Xdp, frame: &[u8], n_runs: u32) -> Result<Duration> {
+pub fn time(program: Measured<'_>, frame: &[u8], n_runs: u32) -> Result<Duration> {
     let options = TestRunOptions { data_in: Some(frame), repeat: n_runs, ..TestRunOptions::new() };
-    Ok(program.test_run(options)?.duration)
+    let result = match program {
+        Measured::Xdp(program) => program.test_run(options)?,
+        Measured::Tc(program) => program.test_run(options)?,
+    };
+    Ok(result.duration)
 }

@@ -5,6 +5,6 @@ mod packets;
 mod report;
 mod scene;
 
-pub use floor::{Floor, Program};
+pub use floor::{Floor, Measured, Program};
 pub use report::{Case, Measurement, measure, table};
-pub use scene::{Family, Scene, Traffic};
+pub use scene::{Family, Scene, Shape, Traffic};

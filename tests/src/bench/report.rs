@@ -9,6 +9,7 @@ use super::{
     floor::{Floor, Program, time},
     scene::{Scene, Traffic},
 };
+use crate::testbed::Ingress;
 
 /// Something to measure.
 pub struct Case<'a> {
@@ -41,8 +42,8 @@ pub struct Measurement {
 ///
 /// # Errors
 /// If the kernel refuses to run a program.
-pub fn measure(cases: &[Case<'_>], n_rounds: usize, n_runs: u32) -> Result<Vec<Measurement>> {
-    let mut floor = Floor::load()?;
+pub fn measure(ingress: Ingress, cases: &[Case<'_>], n_rounds: usize, n_runs: u32) -> Result<Vec<Measurement>> {
+    let mut floor = Floor::load(ingress)?;
     let frames = cases.iter().map(|case| case.scene.frame(case.traffic)).collect::<Result<Vec<_>>>()?;
     let (floor_frame, _) = cases[0].scene.frame(Traffic::ToBackend)?;
     let mut floors = [Vec::new(), Vec::new()];
@@ -68,8 +69,8 @@ pub fn measure(cases: &[Case<'_>], n_rounds: usize, n_runs: u32) -> Result<Vec<M
     let [pass, swap] = floors.map(median);
     let measurement = |name, ns: f64, reach| Measurement { name, ns, multiple: ns / swap, reach };
     let mut measurements = vec![
-        measurement("floor 1: XDP_PASS at once", pass, None),
-        measurement("floor 2: parse, swap MACs, XDP_TX", swap, None),
+        measurement("floor 1: passes at once", pass, None),
+        measurement("floor 2: parse, swap MACs, send back", swap, None),
     ];
     measurements.extend(cases.iter().zip(times).map(|(case, times)| measurement(case.name, median(times), case.reach)));
     Ok(measurements)

@@ -6,11 +6,13 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use aya::programs::Xdp;
 use kplb::{dataplane::FlowTableSizes, model::NodeFacts};
 use kplb_common::net::Mac;
 
-use super::packets::{self, Flags, SEQUENCE};
+use super::{
+    floor::Measured,
+    packets::{self, Flags, SEQUENCE},
+};
 use crate::{
     frames::icmp::IcmpError,
     testbed::{Hook, Ingress, Testbed},
@@ -21,7 +23,6 @@ const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 2, 1];
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
 const PORT: u16 = 6443;
-const N_BACKENDS: u8 = 8;
 /// The first of the ports that a frame's varied bytes count through.
 const FIRST_PORT: u16 = 0;
 
@@ -42,9 +43,28 @@ pub enum Traffic {
     Error,
 }
 
+/// How much there is of everything.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Shape {
+    /// Services, each at a port of its own; packets are to the last one.
+    pub n_services: u16,
+    /// Backends of each.
+    pub n_backends: u16,
+    /// Flows that there is room for.
+    pub max_flows: u32,
+}
+
+impl Shape {
+    /// A usual cluster, with room for so many flows.
+    pub const fn usual(max_flows: u32) -> Self {
+        Self { n_services: 1, n_backends: 8, max_flows }
+    }
+}
+
 /// The loaded program. Dropped, it leaves nothing.
 pub struct Scene {
     testbed: Testbed,
+    family: Family,
     client: IpAddr,
     node: IpAddr,
     vip: IpAddr,
@@ -66,53 +86,84 @@ impl Family {
             Self::V6 => Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, last.into()).into(),
         }
     }
+
+    /// Of a backend, or of one of more clients than the first.
+    fn nth(self, group: u8, number: u16) -> IpAddr {
+        let [high, low] = number.to_be_bytes();
+        match self {
+            Self::V4 => Ipv4Addr::new(198, 18 + group % 2, 64 + high, low).into(),
+            Self::V6 => Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, u16::from(group) + 1, number).into(),
+        }
+    }
 }
 
 impl Scene {
-    /// Loads the program with tables for `max_flows` flows.
+    /// Loads the program, with so much of everything.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn load(ingress: Ingress, family: Family, max_flows: u32) -> Result<Self> {
+    pub fn load(ingress: Ingress, family: Family, shape: Shape) -> Result<Self> {
         let (client, node, vip) = (family.address(200), family.address(1), family.address(100));
-        let mut text =
-            format!("[[service]]\nvip = \"{}\"\npersistence = \"connection\"\n", SocketAddr::from((vip, PORT)));
+        let mut text = String::new();
         let mut facts = NodeFacts { mac: Mac::new(NODE_MAC), local: BTreeSet::from([node]), ..NodeFacts::default() };
         match node {
             IpAddr::V4(node) => facts.ipv4 = Some(node),
             IpAddr::V6(node) => facts.ipv6 = Some(node),
         }
-        for number in 0..N_BACKENDS {
-            let backend = family.address(11 + number);
-            text += &format!("[[service.backend]]\naddress = \"{}\"\n", SocketAddr::from((backend, PORT)));
-            facts.macs.insert(backend, Mac::new([2, 0, 0, 0, 3, number]));
+        for service in (0..shape.n_services).rev() {
+            let vip = SocketAddr::from((vip, PORT + service));
+            text += &format!("[[service]]\nvip = \"{vip}\"\npersistence = \"connection\"\n");
+            for number in 0..shape.n_backends {
+                let backend = family.nth(0, number);
+                text +=
+                    &format!("[[service.backend]]\naddress = \"{}\"\n", SocketAddr::from((backend, PORT + service)));
+                let [high, low] = number.to_be_bytes();
+                facts.macs.insert(backend, Mac::new([2, 0, 0, 0, 3 + high, low]));
+            }
         }
-        let testbed = Testbed::new(ingress, &text, &facts, FlowTableSizes { max_flows, max_half_open: 8192 })?;
-        Ok(Self { testbed, client, node, vip })
+        let sizes = FlowTableSizes { max_flows: shape.max_flows, max_half_open: 8192 };
+        let testbed = Testbed::new(ingress, &text, &facts, sizes)?;
+        Ok(Self { testbed, family, client, node, vip })
     }
 
-    /// The program.
+    /// The program at ingress.
     ///
     /// # Errors
     /// None that a loaded program could have.
-    pub fn program(&self) -> Result<&Xdp> {
-        self.testbed.dataplane().xdp()
+    pub fn program(&self) -> Result<Measured<'_>> {
+        let dataplane = self.testbed.dataplane();
+        Ok(match self.testbed.ingress() {
+            Ingress::Xdp => Measured::Xdp(dataplane.xdp()?),
+            Ingress::Tc => Measured::Tc(dataplane.tc_ingress()?),
+        })
     }
 
-    /// Establishes flows of the client's ports from the first on, this many.
+    /// The programs and maps.
+    pub fn into_testbed(self) -> Testbed {
+        self.testbed
+    }
+
+    /// Establishes flows of the client's ports from the first on, this many; where it has no more ports, of other clients'.
     ///
     /// # Errors
     /// If one is not established.
     pub fn establish(&self, n_flows: u32) -> Result<()> {
-        (0..n_flows).try_for_each(|n| self.establish_one(FIRST_PORT.wrapping_add(n as u16)))
+        (0..n_flows).try_for_each(|n| {
+            let client = match (n >> 16) as u16 {
+                0 => self.client,
+                other => self.family.nth(1, other),
+            };
+            self.establish_one(SocketAddr::from((client, FIRST_PORT.wrapping_add(n as u16))))
+        })
     }
 
-    fn establish_one(&self, port: u16) -> Result<()> {
-        let (client, vip) = (SocketAddr::from((self.client, port)), SocketAddr::from((self.vip, PORT)));
+    fn establish_one(&self, client: SocketAddr) -> Result<()> {
+        let (port, vip) = (client.port(), SocketAddr::from((self.vip, PORT)));
         let from_client = [CLIENT_MAC, NODE_MAC];
-        let syn = self.run(&packets::tcp(from_client, client, vip, Flags::Syn)?)?;
-        let (nat, backend) = packets::endpoints(&syn)?;
-        ensure!(nat.ip() == self.node, "the SYN of port {port} was not rewritten");
+        let (verdict, output) =
+            self.testbed.judge(Hook::Ingress, &packets::tcp(from_client, client, vip, Flags::Syn)?)?;
+        let (nat, backend) = packets::endpoints(&output.frame)?;
+        ensure!(nat.ip() == self.node, "the SYN of port {port} was not rewritten: {}", verdict.name());
         let syn_ack =
             packets::tcp([[2, 0, 0, 0, 3, 0], NODE_MAC], backend, nat, Flags::SynAck { acknowledges: SEQUENCE })?;
         let answer = self.run(&syn_ack)?;

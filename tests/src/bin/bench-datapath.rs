@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Parser;
 use kplb_tests::{
-    bench::{Case, Family, Scene, Traffic, measure, table},
+    bench::{Case, Family, Scene, Shape, Traffic, measure, table},
     testbed::Ingress,
 };
 
@@ -19,6 +19,9 @@ struct Arguments {
     /// Packets of each case in a round.
     #[arg(long, default_value_t = 500_000)]
     packets: u32,
+    /// At TC ingress in place of XDP.
+    #[arg(long)]
+    tc: bool,
     /// Only the cases whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
@@ -26,17 +29,18 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let one = Scene::load(Ingress::Xdp, Family::V4, 65_536)?;
+    let ingress = if arguments.tc { Ingress::Tc } else { Ingress::Xdp };
+    let one = Scene::load(ingress, Family::V4, Shape::usual(65_536))?;
     one.establish(1)?;
     // A table of a million entries.
-    let many = Scene::load(Ingress::Xdp, Family::V4, 1 << 19)?;
+    let many = Scene::load(ingress, Family::V4, Shape::usual(1 << 19))?;
     many.establish(MANY)?;
-    let opening = Scene::load(Ingress::Xdp, Family::V4, 65_536)?;
-    let one_v6 = Scene::load(Ingress::Xdp, Family::V6, 65_536)?;
+    let opening = Scene::load(ingress, Family::V4, Shape::usual(65_536))?;
+    let one_v6 = Scene::load(ingress, Family::V6, Shape::usual(65_536))?;
     one_v6.establish(1)?;
-    let many_v6 = Scene::load(Ingress::Xdp, Family::V6, 1 << 19)?;
+    let many_v6 = Scene::load(ingress, Family::V6, Shape::usual(1 << 19))?;
     many_v6.establish(MANY)?;
-    let opening_v6 = Scene::load(Ingress::Xdp, Family::V6, 65_536)?;
+    let opening_v6 = Scene::load(ingress, Family::V6, Shape::usual(65_536))?;
 
     let case = |name, scene, traffic, n_flows, reach| Case { name, scene, traffic, n_flows, reach };
     let mut cases = vec![
@@ -55,8 +59,8 @@ fn main() -> Result<()> {
         case("IPv6: ICMP error about no flow", &opening_v6, Traffic::Error, 1, None),
     ];
     cases.retain(|case| case.name.contains(&arguments.only));
-    let measurements = measure(&cases, arguments.rounds, arguments.packets)?;
-    println!("{} rounds of {} packets, interleaved; medians", arguments.rounds, arguments.packets);
+    let measurements = measure(ingress, &cases, arguments.rounds, arguments.packets)?;
+    println!("{ingress:?}: {} rounds of {} packets, interleaved; medians", arguments.rounds, arguments.packets);
     println!("{}", table(&measurements));
     Ok(())
 }

@@ -239,6 +239,16 @@ impl Testbed {
         Ok(())
     }
 
+    /// Changes maps, by operations that go together.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn apply_all(&mut self, operations: &[Operation]) -> Result<()> {
+        self.dataplane.apply(operations)?;
+        operations.iter().for_each(|operation| operation.apply(&mut self.desired));
+        Ok(())
+    }
+
     /// Whether the kernel runs the program at a hook on a made-up frame like this: one of TC neither on what ends before its
     /// IP header does, nor on what does not fit a page (`bpf_prog_test_run_skb` in net/bpf/test_run.c).
     pub fn takes(&self, hook: Hook, frame: &[u8]) -> bool {
