@@ -32,6 +32,11 @@ impl Haproxy {
         Ok(Self { process, _file: file })
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Asks it to stop (`SIGTERM`), and waits until it has.
     pub fn stop(mut self) -> Result<()> {
         self.process.terminate(SOON).map(drop)
@@ -39,7 +44,7 @@ impl Haproxy {
 }
 
 /// Whether something listens at a port of IPv4 in the network of a process.
-fn listens(pid: u32, port: u16) -> bool {
+pub(crate) fn listens(pid: u32, port: u16) -> bool {
     // The fields are `local_address`, as hexadecimal digits, and `st`, where 0A is TCP_LISTEN (proc_pid_net(5)).
     let sockets = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
     sockets.lines().any(|line| {

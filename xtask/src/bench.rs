@@ -16,6 +16,8 @@ pub enum Subject {
     Datapath,
     /// What clients notice of backends that fail.
     Failover,
+    /// How costs grow with services, backends and flows.
+    Growth,
     /// Rates, latencies and processor time next to what people use today.
     Peers,
     /// How long clients are without a VIP whose holder stops, dies or is cut off.
@@ -24,10 +26,14 @@ pub enum Subject {
 
 /// Sets up, builds, and becomes the benchmark.
 pub fn run(subject: Subject, arguments: &[String]) -> Result<()> {
-    setup::run()?;
+    match subject {
+        Subject::Peers => setup::run_for_comparison()?,
+        _ => setup::run()?,
+    }
     let name = match subject {
         Subject::Datapath => "bench-datapath",
         Subject::Failover => "bench-failover",
+        Subject::Growth => "bench-growth",
         Subject::Peers => "bench-peers",
         Subject::Vip => "bench-vip",
     };

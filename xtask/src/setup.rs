@@ -34,6 +34,10 @@ const PACKAGING_PROGRAMS: [(&str, &str, &str); 5] = [
     ("lintian", "lintian", "judges packages"),
 ];
 
+/// The same for what is compared by benchmarks.
+const PEERS: [(&str, &str, &str); 1] =
+    [("nginx", "nginx-full", "is a proxy that benchmarks compare with; its service is not started")];
+
 /// Installs packages and neither starts nor enables a service of theirs, as `apt-get install` would.
 const INSTALL_PACKAGES: &str = "sh xtask/install-packages.sh";
 
@@ -56,7 +60,7 @@ struct Facts {
     /// Whether LLVM's libraries of the nightly compiler's version are there.
     has_llvm: bool,
     has_nextest: bool,
-    /// Packages of [`PROGRAMS`], and of [`PACKAGING_PROGRAMS`] if they are needed, that are missing.
+    /// Packages of [`PROGRAMS`], and of [`PACKAGING_PROGRAMS`] or [`PEERS`] if they are needed, that are missing.
     missing_packages: Vec<&'static str>,
     /// Targets that are to be built for, and that stable lacks.
     missing_targets: Vec<&'static str>,
@@ -69,6 +73,8 @@ struct Facts {
 enum Purpose<'a> {
     /// Building and testing.
     Development,
+    /// Comparing with others, too.
+    Comparison,
     /// Making packages, too, for these targets.
     Packaging(&'a [&'static str]),
 }
@@ -123,6 +129,11 @@ enum Step {
 /// Looks again after each step: which LLVM is needed is known only once there is a compiler.
 pub fn run() -> Result<()> {
     install(Purpose::Development)
+}
+
+/// The same, and what it takes to compare with others.
+pub fn run_for_comparison() -> Result<()> {
+    install(Purpose::Comparison)
 }
 
 /// The same, and what it takes to make packages for these targets.
@@ -194,7 +205,8 @@ fn describe(step: &Step) -> String {
     match step {
         Step::Packages(packages) => {
             let reason = |package: &String| {
-                let program = PROGRAMS.iter().chain(&PACKAGING_PROGRAMS).find(|(_, name, _)| name == package);
+                let program =
+                    PROGRAMS.iter().chain(&PACKAGING_PROGRAMS).chain(&PEERS).find(|(_, name, _)| name == package);
                 program.map_or("bpf-linker is built with it", |(_, _, reason)| reason)
             };
             let packages: Vec<_> = packages.iter().map(|package| format!("{package} ({})", reason(package))).collect();
@@ -274,6 +286,7 @@ fn gather(purpose: Purpose<'_>) -> Facts {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let (programs, targets): (&[_], &[_]) = match purpose {
         Purpose::Development => (&[], &[]),
+        Purpose::Comparison => (&PEERS, &[]),
         Purpose::Packaging(targets) => (&PACKAGING_PROGRAMS, targets),
     };
     let installed = output("rustup target list --installed").unwrap_or_default();

@@ -96,7 +96,7 @@ fn measure(cables: Cables, peer: Peer, measures: &[Measure], time: Duration) -> 
     }
     let address = SocketAddr::from((lab.node(2).ipv4(), PORT));
     let server = Server::start(lab.node(2), address, 1)?;
-    let running = peer.start(&mut lab)?;
+    let mut running = peer.start(&mut lab)?;
     let client = Client { host: running.client(), address: running.address, processor: 0 };
     client.run(Task::Requests, N_REQUESTS, WARM_UP)?;
     let mut figures = Figures::default();
@@ -109,6 +109,7 @@ fn measure(cables: Cables, peer: Peer, measures: &[Measure], time: Duration) -> 
         };
         figures.note(*measure, &client.run(task, n_connections, time)?);
     }
+    figures.resident_mib = running.resident_kib()? as f64 / 1024.0;
     running.stop()?;
     drop(server);
     Ok(figures)

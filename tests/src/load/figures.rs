@@ -60,6 +60,8 @@ pub struct Figures {
     pub p999_us: f64,
     /// Connections that failed.
     pub failed: f64,
+    /// Resident memory of its processes after that, in MiB.
+    pub resident_mib: f64,
 }
 
 impl Figures {
@@ -105,6 +107,7 @@ impl Figures {
             p99_us: of(|figures| figures.p99_us),
             p999_us: of(|figures| figures.p999_us),
             failed: of(|figures| figures.failed),
+            resident_mib: of(|figures| figures.resident_mib),
         }
     }
 }
@@ -145,6 +148,7 @@ pub fn table(rows: &[(Peer, Figures)]) -> Table {
         "s/GiB",
         "added",
         "failed",
+        "MiB",
     ]);
     for (peer, figures) in rows {
         table.add_row([
@@ -165,9 +169,10 @@ pub fn table(rows: &[(Peer, Figures)]) -> Table {
             format!("{:.2}", figures.cpu_s_per_gib),
             added(figures.cpu_s_per_gib, |base| base.cpu_s_per_gib),
             format!("{:.0}", figures.failed),
+            format!("{:.1}", figures.resident_mib),
         ]);
     }
-    for column in 1..17 {
+    for column in 1..18 {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }

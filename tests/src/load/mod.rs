@@ -3,6 +3,7 @@
 //! A client and a server in one process, of one thread each, which the kernel keeps on processors of their own. Both do as
 //! little as they can: what is measured is the way between them.
 
+mod bare;
 mod client;
 mod cpu;
 mod figures;

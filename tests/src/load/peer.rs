@@ -1,27 +1,24 @@
 //! The balancers that are compared: each on one node, in front of one backend on another.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    process::Command,
-};
+use std::{fmt, fs, io::Write as _, net::SocketAddr, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
-use aya::{
-    Ebpf, Pod,
-    maps::Array,
-    programs::{SchedClassifier, TcAttachType},
-};
+use aya::Ebpf;
 use clap::ValueEnum;
-use kplb::dataplane::FLOOR_OBJECT;
-use kplb_common::checksum;
+use tempfile::TempDir;
 
+use super::bare;
 use crate::{
     agent::Agent,
     cluster,
-    haproxy::Haproxy,
+    haproxy::{Haproxy, listens},
     lab::{Host, Lab},
+    poll,
+    process::Process,
 };
+
+/// How long a proxy may take to listen.
+const SOON: Duration = Duration::from_secs(10);
 
 /// Port of the VIP, and of the backend.
 const PORT: u16 = 6443;
@@ -35,6 +32,8 @@ pub enum Peer {
     Nft,
     /// HAProxy, as a proxy of TCP.
     Haproxy,
+    /// nginx, the same.
+    Nginx,
     /// A program at TC ingress that sends packets on with other addresses, and does nothing else: no balancer can be faster.
     Bare,
     /// kplb with native XDP.
@@ -51,6 +50,7 @@ impl fmt::Display for Peer {
             Self::None => "none",
             Self::Nft => "nftables",
             Self::Haproxy => "HAProxy",
+            Self::Nginx => "nginx",
             Self::Bare => "bare rewriting at TC",
             Self::Native => "kplb, native XDP",
             Self::Tc => "kplb, TC",
@@ -64,15 +64,22 @@ pub struct Running<'a> {
     /// Where clients find the service.
     pub address: SocketAddr,
     lab: &'a Lab,
-    _haproxy: Option<Haproxy>,
-    _bare: Option<Ebpf>,
-    agent: Option<Agent<'a>>,
+    what: What<'a>,
+}
+
+/// What runs, if anything has to.
+enum What<'a> {
+    Nothing,
+    Bare { _ebpf: Ebpf },
+    Haproxy(Haproxy),
+    Nginx { process: Process, _directory: TempDir },
+    Kplb(Box<Agent<'a>>),
 }
 
 impl Peer {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::None, Self::Bare, Self::Nft, Self::Haproxy, Self::Native, Self::Tc, Self::Generic];
+    pub const ALL: [Self; 8] =
+        [Self::None, Self::Bare, Self::Nft, Self::Haproxy, Self::Nginx, Self::Native, Self::Tc, Self::Generic];
 
     /// Whether packets must have their checksums when they come to it. XDP is not told of those that are still to be finished,
     /// so what it sends on of them is broken.
@@ -91,33 +98,29 @@ impl Peer {
         let lab = &*lab;
         let (node, backend) = (lab.node(1), SocketAddr::from((lab.node(2).ipv4(), PORT)));
         let vip = SocketAddr::from((cluster::VIPS[0], PORT));
-        let mut running = Running { address: vip, lab, _haproxy: None, _bare: None, agent: None };
-        match self {
-            Self::None => running.address = backend,
-            Self::Nft => masquerade(node, vip, backend)?,
-            Self::Haproxy => {
-                hold(node, vip)?;
-                running._haproxy = Some(Haproxy::start(node, &haproxy(vip, backend), PORT)?);
+        let (address, what) = match self {
+            Self::None => (backend, What::Nothing),
+            Self::Nft => {
+                masquerade(node, vip, backend)?;
+                (vip, What::Nothing)
             }
             Self::Bare => {
                 hold(node, vip)?;
-                running._bare = Some(bare(lab, vip)?);
+                (vip, What::Bare { _ebpf: bare::attach(lab, vip)? })
             }
-            Self::Native | Self::Tc | Self::Generic => {
-                let configuration = format!(
-                    "[[service]]\nvip = '{vip}'\ncheck = {{ type = 'tcp' }}\nbackend = [{{ address = '{backend}' }}]\n"
-                );
-                let mode = if self == Self::Native {
-                    "native"
-                } else if self == Self::Tc {
-                    "tc"
-                } else {
-                    "generic"
-                };
-                running.agent = Some(cluster::start_agent_in(node, &configuration, mode)?);
+            Self::Haproxy => {
+                hold(node, vip)?;
+                (vip, What::Haproxy(Haproxy::start(node, &haproxy(vip, backend), PORT)?))
             }
-        }
-        Ok(running)
+            Self::Nginx => {
+                hold(node, vip)?;
+                (vip, nginx(node, vip, backend)?)
+            }
+            Self::Native => (vip, kplb(node, vip, backend, "native")?),
+            Self::Tc => (vip, kplb(node, vip, backend, "tc")?),
+            Self::Generic => (vip, kplb(node, vip, backend, "generic")?),
+        };
+        Ok(Running { address, lab, what })
     }
 }
 
@@ -127,58 +130,75 @@ impl Running<'_> {
         self.lab.client(1)
     }
 
+    /// Resident memory of its processes, in KiB; zero, if it has none.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn resident_kib(&mut self) -> Result<u64> {
+        match &mut self.what {
+            What::Nothing | What::Bare { .. } => Ok(0),
+            What::Haproxy(haproxy) => resident(haproxy.pid()),
+            What::Nginx { process, .. } => resident(process.pid()),
+            What::Kplb(agent) => resident(agent.process().pid()),
+        }
+    }
+
     /// Ends it, if that is not a matter of course.
     ///
     /// # Errors
     /// If it does not end.
     pub fn stop(self) -> Result<()> {
-        self.agent.map_or(Ok(()), Agent::stop)
-    }
-}
-
-/// As the BPF object has it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Way {
-    source: u32,
-    destination: u32,
-    new_source: u32,
-    new_destination: u32,
-    macs: [[u8; 6]; 2],
-    delta: u32,
-}
-
-// SAFETY: `repr(C)` of integers without padding, valid for every bit pattern.
-unsafe impl Pod for Way {}
-
-fn bare(lab: &Lab, vip: SocketAddr) -> Result<Ebpf> {
-    let word = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
-    let (node, server, client) = (lab.node(1), lab.node(2), lab.client(1));
-    let IpAddr::V4(vip) = vip.ip() else { anyhow::bail!("{vip} is not of IPv4") };
-    let way = |from: [Ipv4Addr; 2], to: [Ipv4Addr; 2], next: &Host| {
-        let sum = |[source, destination]: [Ipv4Addr; 2]| u64::from(word(source)) + u64::from(word(destination));
-        Way {
-            source: word(from[0]),
-            destination: word(from[1]),
-            new_source: word(to[0]),
-            new_destination: word(to[1]),
-            macs: [next.mac(), node.mac()],
-            delta: checksum::delta(sum(from), sum(to)).into(),
+        match self.what {
+            What::Kplb(agent) => agent.stop(),
+            _ => Ok(()),
         }
-    };
-    let ways = [
-        way([client.ipv4(), vip], [node.ipv4(), server.ipv4()], server),
-        way([server.ipv4(), node.ipv4()], [vip, client.ipv4()], client),
-    ];
-    let mut ebpf = Ebpf::load(FLOOR_OBJECT)?;
-    let mut map: Array<_, Way> = ebpf.map_mut("WAYS").context("no WAYS")?.try_into()?;
-    for (place, way) in (0..).zip(&ways) {
-        map.set(place, way, 0)?;
     }
-    let program: &mut SchedClassifier = ebpf.program_mut("floor_nat").context("no floor_nat")?.try_into()?;
-    program.load()?;
-    node.namespace().run(|| program.attach("eth0", TcAttachType::Ingress))?;
-    Ok(ebpf)
+}
+
+/// Resident memory of a process and its children, in KiB.
+fn resident(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("read of process {pid}"))?;
+    let own = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let mut total: u64 = own.unwrap_or_default();
+    for child in children.split_whitespace() {
+        total += resident(child.parse()?)?;
+    }
+    Ok(total)
+}
+
+fn kplb<'a>(node: &'a Host, vip: SocketAddr, backend: SocketAddr, mode: &str) -> Result<What<'a>> {
+    let configuration =
+        format!("[[service]]\nvip = '{vip}'\ncheck = {{ type = 'tcp' }}\nbackend = [{{ address = '{backend}' }}]\n");
+    Ok(What::Kplb(Box::new(cluster::start_agent_in(node, &configuration, mode)?)))
+}
+
+/// With as many workers as there are processors.
+fn nginx<'a>(node: &'a Host, vip: SocketAddr, backend: SocketAddr) -> Result<What<'a>> {
+    let directory = tempfile::Builder::new().prefix("kplb-nginx").tempdir()?;
+    let path = directory.path().join("nginx.conf");
+    let text = format!(
+        "load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+daemon off;
+worker_processes auto;
+pid {}/pid;
+error_log stderr;
+events {{ worker_connections 4096; }}
+stream {{
+    upstream apiservers {{ server {backend}; }}
+    server {{ listen {vip}; proxy_pass apiservers; }}
+}}
+",
+        directory.path().display()
+    );
+    fs::File::create(&path)?.write_all(text.as_bytes())?;
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(directory.path()).arg("-c").arg(&path);
+    let process = Process::spawn(node.namespace(), "nginx", command)
+        .context("start nginx (`cargo xtask bench peers` installs it)")?;
+    poll::until("nginx to listen", SOON, || listens(process.pid(), PORT))
+        .with_context(|| format!("it wrote:\n{}", process.output()))?;
+    Ok(What::Nginx { process, _directory: directory })
 }
 
 fn hold(node: &Host, vip: SocketAddr) -> Result<()> {
@@ -187,7 +207,7 @@ fn hold(node: &Host, vip: SocketAddr) -> Result<()> {
 
 fn masquerade(node: &Host, vip: SocketAddr, backend: SocketAddr) -> Result<()> {
     hold(node, vip)?;
-    node.namespace().run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))?;
+    node.namespace().run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"))?;
     let rules = format!(
         "add table ip balancer
          add chain ip balancer prerouting {{ type nat hook prerouting priority dstnat; }}
