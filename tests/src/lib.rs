@@ -16,6 +16,7 @@ pub mod testbed;
 pub mod reference;
 
 pub mod bench;
+pub mod growth;
 
 pub mod agent;
 pub mod apiserver;
