@@ -31,7 +31,8 @@ pub fn packets(ingress: Ingress, shape: Shape, n_flows: u32) -> Result<f64> {
     scene.establish(n_flows)?;
     let mut floor = Floor::load(ingress)?;
     let (frame, vary_at) = scene.frame(Traffic::ToBackend)?;
-    let n_variants = (n_flows.next_power_of_two()).min(MAX_VARIANTS);
+    // Not one more than there are flows: all are to be known.
+    let n_variants = (1 << n_flows.max(1).ilog2()).min(MAX_VARIANTS);
     let mut times = Vec::new();
     for _ in 0..N_ROUNDS {
         let restored = floor.time_restored(Some(scene.program()?), &frame, vary_at, n_variants, N_PACKETS)?;
