@@ -61,14 +61,6 @@ impl Side {
             Self::Egress => filters.egress,
         }
     }
-
-    /// The priorities to ask for a classic filter, one after the other; zero leaves it to the kernel, which takes the last.
-    const fn priorities(self) -> &'static [u16] {
-        match self {
-            Self::Ingress => &[1, 0],
-            Self::Egress => &[0],
-        }
-    }
 }
 
 /// What tells one filter on a side of an interface from another.
@@ -137,15 +129,16 @@ fn attach_new(program: &mut SchedClassifier, interface: &str, side: Side) -> any
     }
     // If it is there already, that is as good.
     let _ = tc::qdisc_add_clsact(interface);
-    let mut result = Err(anyhow::anyhow!("no priority"));
-    for &priority in side.priorities() {
+    let mut attach = |priority| {
         let options = TcAttachOptions::Netlink(NlOptions { priority, ..NlOptions::default() });
-        result = program.attach_with_options(interface, side.attach_type(), options).with_context(failed);
-        if result.is_ok() {
-            break;
-        }
+        program.attach_with_options(interface, side.attach_type(), options)
+    };
+    // Zero leaves the priority to the kernel, which puts the filter before those whose priority it has chosen.
+    match side {
+        Side::Ingress => attach(1).or_else(|_| attach(0)),
+        Side::Egress => attach(0),
     }
-    result
+    .with_context(failed)
 }
 
 /// The id of the program of a side, which is loaded.
