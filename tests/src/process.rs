@@ -185,6 +185,13 @@ fn read_lines(stream: impl Read + Send + 'static, log: &Arc<Log>) -> thread::Joi
     })
 }
 
+/// Resident memory of a process, in KiB; none if it has ended.
+pub fn resident_kib(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// The processes that `parent` has started and not yet waited for, oldest first.
 ///
 /// # Errors

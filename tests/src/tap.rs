@@ -16,7 +16,7 @@ use nix::{
     sys::uio::{readv, writev},
 };
 
-use crate::netns::Namespace;
+use crate::{frames::sum, netns::Namespace};
 
 // include/uapi/linux/if_tun.h
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
@@ -187,11 +187,7 @@ impl Packet {
         let mut bytes = self.bytes.clone();
         if let Some((start, offset)) = self.unfinished {
             let start = usize::from(start);
-            let sum: u64 = bytes[start..]
-                .chunks(2)
-                .map(|pair| u64::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])))
-                .sum();
-            let checksum = match !kplb_common::checksum::fold(sum) {
+            let checksum = match !sum(&[&bytes[start..]]) {
                 // UDP has another zero (RFC 768); for TCP both are the same.
                 0 => 0xffff,
                 checksum => checksum,

@@ -1,16 +1,13 @@
 //! `cargo xtask bench peers`: kplb in each of its modes against what people use today, in one lab, interleaved.
 
-use std::{collections::BTreeMap, fmt, fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use kplb_tests::{
     lab::{Lab, LabOptions, Wire},
-    load::{Client, Figures, Measure, Peer, Server, Task, table},
+    load::{Client, Figures, Measure, PORT, Peer, Server, Task, table},
 };
-
-/// Port of the server.
-const PORT: u16 = 6443;
 
 /// Connections of each measurement.
 const N_REQUESTS: usize = 32;
@@ -36,32 +33,17 @@ struct Arguments {
     #[arg(long = "measure", default_values_t = Measure::ALL, value_enum)]
     measures: Vec<Measure>,
     /// Only with these cables; may be given several times.
-    #[arg(long = "cables", default_values_t = [Cables::Offloading, Cables::Real], value_enum)]
-    cables: Vec<Cables>,
+    #[arg(long = "cables", default_values_t = [Wire::Offloading, Wire::Real], value_enum)]
+    cables: Vec<Wire>,
     /// Write every round's figures to this file.
     #[arg(long)]
     json: Option<PathBuf>,
 }
 
-/// What hosts leave to their interfaces.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, ValueEnum)]
-enum Cables {
-    /// Checksums and segmentation.
-    Offloading,
-    /// Nothing.
-    Real,
-}
-
-impl fmt::Display for Cables {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if *self == Self::Offloading { "offloading" } else { "real" })
-    }
-}
-
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let time = Duration::try_from_secs_f64(arguments.seconds).context("the seconds are no time")?;
-    let mut rounds: BTreeMap<(Cables, Peer), Vec<Figures>> = BTreeMap::new();
+    let mut rounds: BTreeMap<(Wire, Peer), Vec<Figures>> = BTreeMap::new();
     for round in 1..=arguments.rounds {
         for cables in &arguments.cables {
             for peer in &arguments.peers {
@@ -86,9 +68,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn measure(cables: Cables, peer: Peer, measures: &[Measure], time: Duration) -> Result<Figures> {
-    let offloads = cables == Cables::Offloading && !peer.needs_checksums();
-    let wire = if offloads { Wire::Offloading } else { Wire::Real };
+fn measure(cables: Wire, peer: Peer, measures: &[Measure], time: Duration) -> Result<Figures> {
+    let wire = if peer.needs_checksums() { Wire::Real } else { cables };
     let mut lab = Lab::with_wire(LabOptions { nodes: 2, clients: 1 }, wire)?;
     for namespace in lab.namespaces() {
         // Sockets that wait for their time keep ports from the next measurement.

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 
 /// The one's complement sum of big-endian words.
-pub(super) fn sum(parts: &[&[u8]]) -> u16 {
+pub fn sum(parts: &[&[u8]]) -> u16 {
     let mut sum = 0_u32;
     for part in parts {
         for pair in part.chunks(2) {

@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 pub use kplb_common::flow_state::{ACK, FIN, RST, SYN};
 
 pub use self::{
-    checksum::{check_checksums, cut_padding},
+    checksum::{check_checksums, cut_padding, sum},
     fragment::tagged,
 };
 

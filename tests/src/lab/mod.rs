@@ -14,9 +14,16 @@
 mod host;
 mod port;
 
-use std::{fmt::Write as _, fs, os::fd::OwnedFd, path::Path, process::Command};
+use std::{
+    fmt::{self, Write as _},
+    fs,
+    os::fd::OwnedFd,
+    path::Path,
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum;
 
 pub use self::host::{Addresses, Host, LinkState, Role};
 use crate::netns::Namespace;
@@ -49,13 +56,22 @@ impl Default for LabOptions {
 }
 
 /// What the cables are like.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, ValueEnum)]
 pub enum Wire {
     /// Each frame as it would be on a wire: of at most the MTU, with complete checksums, and with its VLAN tags.
     Real,
     /// As pairs of virtual interfaces are, and interfaces with receive offloads: packets of many segments stay together, their
     /// checksums are still to be finished, and nothing polls for what XDP sends ([`Lab::poll_for_xdp`]).
     Offloading,
+}
+
+impl fmt::Display for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Real => "real",
+            Self::Offloading => "offloading",
+        })
+    }
 }
 
 /// The network. Dropping it takes down everything in it.

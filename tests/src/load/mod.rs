@@ -14,7 +14,7 @@ pub use self::{
     client::{Client, Outcome, Task},
     cpu::Cpu,
     figures::{Figures, Measure, table},
-    peer::{Peer, Running},
+    peer::{PORT, Peer, Running},
     server::Server,
 };
 

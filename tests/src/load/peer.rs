@@ -14,14 +14,14 @@ use crate::{
     haproxy::{Haproxy, listens},
     lab::{Host, Lab},
     poll,
-    process::Process,
+    process::{Process, children, resident_kib},
 };
 
 /// How long a proxy may take to listen.
 const SOON: Duration = Duration::from_secs(10);
 
 /// Port of the VIP, and of the backend.
-const PORT: u16 = 6443;
+pub const PORT: u16 = 6443;
 
 /// What stands between client and server.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, ValueEnum)]
@@ -157,14 +157,8 @@ impl Running<'_> {
 
 /// Resident memory of a process and its children, in KiB.
 fn resident(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("read of process {pid}"))?;
-    let own = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let mut total: u64 = own.unwrap_or_default();
-    for child in children.split_whitespace() {
-        total += resident(child.parse()?)?;
-    }
-    Ok(total)
+    let own = resident_kib(pid).with_context(|| format!("process {pid} has ended"))?;
+    children(pid)?.into_iter().try_fold(own, |total, child| Ok(total + resident(child)?))
 }
 
 fn kplb<'a>(node: &'a Host, vip: SocketAddr, backend: SocketAddr, mode: &str) -> Result<What<'a>> {

@@ -302,14 +302,10 @@ fn check(status: &serde_json::Value) -> Result<[(String, String); 2]> {
 
 /// How many files are in a directory and those below it.
 fn entries(directory: &Path) -> usize {
-    let Ok(entries) = fs::read_dir(directory) else { return 0 };
+    let Ok(listed) = fs::read_dir(directory) else { return 0 };
     let count = |entry: fs::DirEntry| {
         let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if is_directory { entries_below(&entry) } else { 1 }
+        if is_directory { entries(&entry.path()) } else { 1 }
     };
-    entries.filter_map(Result::ok).map(count).sum()
-}
-
-fn entries_below(entry: &fs::DirEntry) -> usize {
-    entries(&entry.path())
+    listed.filter_map(Result::ok).map(count).sum()
 }

@@ -18,7 +18,7 @@ use super::{
     masters::{Answered, Holders},
     stage::Pids,
 };
-use crate::{cluster::VIPS, lab::Lab, poll, who_has::Answers};
+use crate::{cluster::VIPS, lab::Lab, poll, process::resident_kib, who_has::Answers};
 
 /// Time between two looks at who has the VIPs.
 const CADENCE: Duration = Duration::from_millis(100);
@@ -103,9 +103,7 @@ pub fn answered(answers: &Answers, lab: &Lab, ledger: &Ledger) -> Vec<Answered> 
 }
 
 fn sample(pid: u32, at: Duration) -> Option<Sample> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let memory = line.split_whitespace().next()?.parse().ok()?;
+    let memory = resident_kib(pid)?;
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count();
     Some(Sample { at, memory, descriptors: u64::try_from(descriptors).ok()? })
 }

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use kplb_common::net::{TCP, UDP};
 use kplb_tests::{
-    frames::{ACK, Frame, PSH, check_checksums, cut_padding},
+    frames::{ACK, Frame, PSH, check_checksums, cut_padding, sum},
     tap::{Packet, SegmentKind, Segments},
     testbed::{Hook, Ingress, Testbed},
 };
@@ -36,9 +36,7 @@ fn unfinished(frame: &Frame, l4: usize, protocol: u8) -> Packet {
     // what the segment with a zero there lacks.
     let whole = u64::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
     bytes[at..at + 2].copy_from_slice(&[0, 0]);
-    let segment: u64 =
-        bytes[l4..].chunks(2).map(|pair| u64::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]))).sum();
-    let of_segment = kplb_common::checksum::fold(segment);
+    let of_segment = sum(&[&bytes[l4..]]);
     let pseudo = kplb_common::checksum::fold(0xffff - whole + u64::from(!of_segment));
     bytes[at..at + 2].copy_from_slice(&pseudo.to_be_bytes());
     let start = u16::try_from(l4).expect("a header's place");
