@@ -1,15 +1,17 @@
 //! What benchmarks measure, and the table of it.
 
 use std::{
+    cmp::Ordering,
     fmt::{self, Write as _},
     time::Duration,
 };
 
 use anyhow::{Result, ensure};
 use comfy_table::{CellAlignment, Table, presets};
+use serde::{Serialize, Serializer};
 
 /// Something that was measured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Figure {
     /// What it is.
     pub name: &'static str,
@@ -58,6 +60,16 @@ impl Figure {
     }
 }
 
+impl Serialize for Value {
+    /// A time in seconds, or a number.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Time(time) => serializer.serialize_f64(time.as_secs_f64()),
+            Self::Count(n) => serializer.serialize_u64(*n as u64),
+        }
+    }
+}
+
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -66,6 +78,16 @@ impl fmt::Display for Value {
             Self::Time(time) => write!(f, "{:.2} s", time.as_secs_f64()),
         }
     }
+}
+
+/// The median and the highest of what was measured in every round.
+///
+/// # Panics
+/// If there was no round.
+pub fn median_and_worst(rounds: &[Figure]) -> (Value, Value) {
+    let mut values: Vec<Value> = rounds.iter().map(|figure| figure.value).collect();
+    values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
+    (values[values.len() / 2], values[values.len() - 1])
 }
 
 /// A row for each name, with the median and the worst of what was measured in every round.
@@ -83,9 +105,7 @@ pub fn table<'a>(rows: impl IntoIterator<Item = (String, &'a [Figure])>) -> Tabl
     let n_columns = header.len();
     table.set_header(header);
     for (name, rounds) in rows {
-        let mut values: Vec<Value> = rounds.iter().map(|figure| figure.value).collect();
-        values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
-        let (median, worst) = (values[values.len() / 2], values[values.len() - 1]);
+        let (median, worst) = median_and_worst(rounds);
         let mut reach = String::new();
         if let Some(value) = rounds[0].reach {
             let _ = write!(reach, "<= {value}");

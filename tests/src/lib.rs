@@ -38,10 +38,13 @@ pub mod load;
 pub mod scrape;
 
 pub mod figure;
+pub mod plot;
 
 pub mod failure;
 
 pub mod failover;
+
+pub mod outage;
 
 pub mod soak;
 

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -19,12 +19,12 @@ use nix::{
 };
 use tokio::{
     io::AsyncReadExt as _,
-    net::TcpStream,
+    net::TcpSocket,
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use crate::lab::Host;
+use crate::{client::Connection, lab::Host};
 
 /// Time between the starts of two attempts, and so what an outage can be told to.
 pub const CADENCE: Duration = Duration::from_millis(10);
@@ -33,7 +33,31 @@ pub const CADENCE: Duration = Duration::from_millis(10);
 /// the VIP was there just then.
 const GIVE_UP: Duration = Duration::from_millis(950);
 
-/// One connection, from before the connect to the banner's end.
+/// What is asked at the other end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Question {
+    /// The banner of a [`crate::banner::Banner`].
+    Banner,
+    /// The version of a [`crate::apiserver::Apiserver`], over TLS.
+    Version,
+}
+
+/// What a client does all the time.
+#[derive(Clone, Debug)]
+pub struct Asking {
+    /// Whom it asks.
+    pub target: SocketAddr,
+    /// What it asks.
+    pub question: Question,
+    /// The addresses that it asks from, in turn; none: that which the kernel chooses.
+    pub sources: Vec<IpAddr>,
+    /// Time between the starts of two attempts.
+    pub cadence: Duration,
+    /// When an attempt is given up.
+    pub patience: Duration,
+}
+
+/// One connection, from before the connect to the answer's end.
 #[derive(Clone, Debug)]
 pub struct Attempt {
     /// Before the connect.
@@ -53,16 +77,15 @@ pub struct Outage {
     pub until: Option<Instant>,
 }
 
-/// What became of every attempt that was not under way at the end.
+/// What became of every attempt.
 #[derive(Clone, Debug, Default)]
 pub struct Attempts {
     // In the order of their ends.
     attempts: Vec<Attempt>,
 }
 
-/// A client that opens a connection at every [`CADENCE`], whatever becomes of the ones before, and hears who answers.
-///
-/// At the other end is a [`crate::banner::Banner`], or something that forwards to one.
+/// A client that opens a connection at every beat, whatever becomes of the ones before, and hears who answers: the server at
+/// the other end, or one that something there forwards to.
 #[derive(Debug)]
 pub struct VipClient {
     shared: Arc<Shared>,
@@ -77,14 +100,21 @@ struct Shared {
 }
 
 impl VipClient {
-    /// Starts it on a host.
+    /// Starts one on a host that asks for banners at every [`CADENCE`].
     pub fn start(host: &Host, target: SocketAddr) -> Result<Self> {
+        let asking =
+            Asking { target, question: Question::Banner, sources: Vec::new(), cadence: CADENCE, patience: GIVE_UP };
+        Self::start_asking(host, asking)
+    }
+
+    /// Starts one on a host that asks for something else.
+    pub fn start_asking(host: &Host, asking: Asking) -> Result<Self> {
         let shared = Arc::<Shared>::default();
         let thread = host.namespace().thread({
             let shared = Arc::clone(&shared);
             move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                runtime.expect("an epoll instance and a pipe are all it takes").block_on(run(target, shared));
+                runtime.expect("an epoll instance and a pipe are all it takes").block_on(run(asking, shared));
             }
         })?;
         Ok(Self { shared, thread: Some(thread) })
@@ -108,7 +138,7 @@ impl VipClient {
         }
     }
 
-    /// Stops it. What is under way is not waited for.
+    /// Stops it, and waits for what is under way.
     pub fn stop(self) -> Attempts {
         let shared = Arc::clone(&self.shared);
         drop(self);
@@ -133,29 +163,45 @@ impl Shared {
     }
 }
 
-async fn run(target: SocketAddr, shared: Arc<Shared>) {
-    let mut ticks = interval(CADENCE);
+async fn run(asking: Asking, shared: Arc<Shared>) {
+    let Asking { target, question, sources, cadence, patience } = asking;
+    let mut sources = sources.into_iter().cycle();
+    let mut ticks = interval(cadence);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut under_way = JoinSet::new();
     while !shared.is_over.load(Ordering::Relaxed) {
         ticks.tick().await;
-        let shared = Arc::clone(&shared);
+        let (shared, source) = (Arc::clone(&shared), sources.next());
         under_way.spawn(async move {
             let start = Instant::now();
-            let result = match timeout(GIVE_UP, ask(target)).await {
-                Ok(answer) => answer.map_err(|error| error.to_string()),
-                Err(_) => Err("no answer".to_owned()),
+            let answer = async {
+                match question {
+                    Question::Banner => banner(target, source).await.map_err(|error| error.to_string()),
+                    Question::Version => version(target, source, patience).await.map_err(|error| format!("{error:#}")),
+                }
             };
+            let result = timeout(patience, answer).await.unwrap_or_else(|_| Err("no answer".to_owned()));
             shared.lock().push(Attempt { start, end: Instant::now(), result });
             shared.ended_one.notify_all();
         });
         while under_way.try_join_next().is_some() {}
     }
+    while under_way.join_next().await.is_some() {}
 }
 
-/// Who is at the other end.
-async fn ask(target: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect(target).await?;
+/// Which stand-in for an apiserver is at the other end.
+async fn version(target: SocketAddr, source: Option<IpAddr>, patience: Duration) -> Result<String> {
+    let mut connection = Connection::open_within(target, source, patience).await?;
+    Ok(connection.get("/version").await?.node)
+}
+
+/// Whose banner is at the other end.
+async fn banner(target: SocketAddr, source: Option<IpAddr>) -> io::Result<String> {
+    let socket = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if let Some(source) = source {
+        socket.bind((source, 0).into())?;
+    }
+    let mut stream = socket.connect(target).await?;
     // Neither end is to remember the connection: there will be thousands.
     setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
     let mut banner = String::new();
@@ -184,6 +230,18 @@ impl Attempts {
             .chain(after)
             .filter(|outage| outage.until.is_none_or(|until| until > moment))
             .max_by_key(|outage| outage.until.unwrap_or(last).saturating_duration_since(outage.from))
+    }
+
+    /// How long after `moment` the last attempt was begun that failed or took longer than `bound`; zero, if none was.
+    pub fn trouble_after(&self, moment: Instant, bound: Duration) -> Duration {
+        let bad = self.attempts.iter().filter(|attempt| attempt.result.is_err() || attempt.time() > bound);
+        bad.map(|attempt| attempt.start.saturating_duration_since(moment)).max().unwrap_or_default()
+    }
+
+    /// The longest that an attempt took of those that were not over at `moment`, failed or not.
+    pub fn longest_after(&self, moment: Instant) -> Duration {
+        let after = self.attempts.iter().filter(|attempt| attempt.end > moment);
+        after.map(Attempt::time).max().unwrap_or_default()
     }
 
     /// Nodes that answered attempts that were begun after `moment`.
@@ -217,6 +275,13 @@ impl Attempts {
     fn answered_after(&self, moment: Instant) -> impl Iterator<Item = &str> {
         let after = self.attempts.iter().filter(move |attempt| attempt.start > moment);
         after.filter_map(|attempt| attempt.result.as_deref().ok())
+    }
+}
+
+impl Attempt {
+    /// How long it took.
+    pub fn time(&self) -> Duration {
+        self.end.saturating_duration_since(self.start)
     }
 }
 
@@ -263,6 +328,18 @@ mod tests {
         assert_eq!(record.servers_after(at(85)), BTreeSet::from(["a", "b"]));
         assert_eq!(record.n_answered_by_after("b", at(0)), 2);
         assert_eq!(record.errors(), BTreeMap::from([("no", 2)]));
+    }
+
+    #[test]
+    fn trouble_is_what_fails_or_takes_long() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut record = attempts(start, &[(0, Ok("a")), (10, Err("no")), (20, Ok("a")), (30, Ok("b"))]);
+        assert_eq!(record.trouble_after(at(5), Duration::from_millis(2)), Duration::from_millis(5));
+        record.attempts[2].end = at(90);
+        assert_eq!(record.trouble_after(at(5), Duration::from_millis(2)), Duration::from_millis(15));
+        assert_eq!(record.longest_after(at(5)), Duration::from_millis(70));
+        assert_eq!(record.trouble_after(at(25), Duration::from_millis(2)), Duration::ZERO);
     }
 
     #[test]

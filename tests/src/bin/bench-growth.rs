@@ -7,6 +7,7 @@ use clap::Parser;
 use kplb_tests::{
     bench::Shape,
     growth::{self, Curve, table},
+    plot::{self, Axes, Line},
     testbed::Ingress,
 };
 
@@ -77,7 +78,10 @@ fn main() -> Result<()> {
             let curves: Vec<&Curve> = curves.iter().filter(|curve| curve.of.starts_with(of)).collect();
             if !curves.is_empty() {
                 let path = directory.join(format!("{name}-{of}.svg"));
-                growth::plot(&path, &format!("kplb: {unit}, by {of}"), unit, &curves)?;
+                let axes = Axes { x: (curves[0].of, f64::to_string), y: unit };
+                let lines: Vec<_> =
+                    curves.iter().map(|curve| Line { name: &curve.what, points: &curve.points }).collect();
+                plot::curves(&path, &format!("kplb: {unit}, by {of}"), &axes, &lines)?;
             }
         }
     }

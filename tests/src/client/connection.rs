@@ -71,8 +71,13 @@ impl Connection {
 
     /// Connects from this address of the host.
     pub async fn open_from(address: SocketAddr, source: Option<IpAddr>) -> Result<Self> {
+        Self::open_within(address, source, CONNECT_DEADLINE).await
+    }
+
+    /// The same with a deadline of its own.
+    pub async fn open_within(address: SocketAddr, source: Option<IpAddr>, deadline: Duration) -> Result<Self> {
         let source = source.map(|source| (source, 0).into());
-        within(CONNECT_DEADLINE, "connect", Self::connect(address, source)).await
+        within(deadline, "connect", Self::connect(address, source)).await
     }
 
     /// Connects from this address and port of the host.
@@ -192,7 +197,12 @@ impl Watch {
 
     /// Waits until the watch ends, however long that takes; lines are passed over.
     pub async fn ended(&mut self) {
-        while let Some(Ok(_)) = self.body.frame().await {}
+        while self.goes_on().await {}
+    }
+
+    /// Waits until something is heard, which is passed over, or the watch ends, however long that takes; whether it goes on.
+    pub async fn goes_on(&mut self) -> bool {
+        matches!(self.body.frame().await, Some(Ok(_)))
     }
 
     /// The next line. Fails when there is none within `ANSWER_DEADLINE`, or when the connection ends.

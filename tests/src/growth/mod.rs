@@ -3,11 +3,9 @@
 mod agent;
 mod curve;
 mod kernel;
-mod plot;
 
 pub use self::{
     agent::{reload, start},
     curve::{Curve, table},
     kernel::{memory, packets, ring_build, ring_swap},
-    plot::plot,
 };

@@ -6,6 +6,7 @@
 mod bare;
 mod client;
 mod cpu;
+mod distribution;
 mod figures;
 mod peer;
 mod server;
@@ -13,6 +14,7 @@ mod server;
 pub use self::{
     client::{Client, Outcome, Task},
     cpu::Cpu,
+    distribution::{distribution, percent_below},
     figures::{Figures, Measure, table},
     peer::{PORT, Peer, Running},
     server::Server,
