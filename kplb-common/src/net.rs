@@ -93,6 +93,12 @@ impl Mac {
         Self([u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]), u16::from_ne_bytes([e, f])])
     }
 
+    /// Whether it is one interface's, and not that of a group or of all.
+    #[inline(always)]
+    pub const fn is_unicast(self) -> bool {
+        self.0[0].to_ne_bytes()[0] & 1 == 0
+    }
+
     /// The bytes as they are on the wire.
     pub const fn octets(self) -> [u8; 6] {
         let [[a, b], [c, d], [e, f]] = [self.0[0].to_ne_bytes(), self.0[1].to_ne_bytes(), self.0[2].to_ne_bytes()];

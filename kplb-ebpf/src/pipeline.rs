@@ -36,8 +36,8 @@ pub fn ingress<P: Packet>(packet: &P) -> Outcome {
     let (Some(ethernet), Some(node)) = (packet.header::<Ethernet>(0), maps::node()) else { return NOT_OURS.into() };
     let ethertype = ethernet.ethertype.to_wire();
     let outcome = match ethertype {
-        IPV4 if vlan::is_fast(packet, node) && ethernet.destination == node.mac => fast_ingress::<V4, P>(packet, node),
-        IPV6 if vlan::is_fast(packet, node) && ethernet.destination == node.mac => fast_ingress_ipv6(packet, node),
+        IPV4 if vlan::is_fast(packet, node) && ethernet.destination.is_unicast() => fast_ingress::<V4, P>(packet, node),
+        IPV6 if vlan::is_fast(packet, node) && ethernet.destination.is_unicast() => fast_ingress_ipv6(packet, node),
         _ => Outcome::UNDECIDED,
     };
     outcome.or_else(|| slow_ingress(packet, node))
@@ -127,6 +127,9 @@ fn fast_egress_ipv6<P: Packet>(packet: &P, node: &Node) -> Outcome {
 
 /// Packets of the plain layout that are not ours, and those of established flows that change nothing about them. All
 /// others are left undecided.
+///
+/// Whichever MAC address they are sent to: when the interface gets another one, the kernel tells neighbours of it before the
+/// agent can tell us, and would reset what reaches it.
 #[inline(always)]
 fn fast_ingress<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
     let shape = match parse::check_plain::<F, P>(packet) {

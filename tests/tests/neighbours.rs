@@ -31,6 +31,9 @@ const SOON: Duration = Duration::from_secs(10);
 
 const OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
 
+/// Services beside those that clients talk with.
+const MANY_SERVICES: u16 = 300;
+
 /// Conversations of these manners with the VIP of either family.
 fn topics(manners: &[Manner]) -> Vec<Topic> {
     let of_each = |manner: &Manner| {
@@ -203,6 +206,33 @@ fn a_client_moves_behind_another_router_that_only_listens() -> Result<()> {
 #[test]
 fn the_router_of_a_client_that_only_listens_moves() -> Result<()> {
     between_client_and_vip(&[Manner::Watch], |beyond| set_mac(beyond.router(1).namespace(), "near", OTHER_MAC))
+}
+
+/// The balancer itself gets another MAC address. Its kernel tells neighbours of that at once, and kplb a moment later finds it
+/// out: what is sent there meanwhile is not left to the node's own sockets, which would reset it.
+#[test]
+fn the_balancer_moves() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
+    let _apiservers = cluster::start_apiservers(&lab)?;
+    let services = cluster::configuration([lab.node(2)], Persistence::Client);
+    // So many that the moment is long.
+    let many = (0..MANY_SERVICES).map(|n| {
+        let (vip, backend) = (cluster::VIPS[0], lab.node(2).ipv4());
+        let port = 10_000 + n;
+        format!(
+            "[[service]]\nvip = '{vip}:{port}'\ncheck.type = 'none'\nbackend = [{{ address = '{backend}:{port}' }}]\n"
+        )
+    });
+    let configuration = format!("[vrrp]\n{services}{}", many.collect::<String>());
+    let agent = cluster::start_agent(lab.node(1), &configuration)?;
+    poll::until("the VIPs", SOON, || cluster::VIPS.iter().all(|vip| lab.node(1).has_address(*vip).unwrap_or(false)))?;
+    let manners = [Manner::Requests, Manner::Watch, Manner::Datagrams];
+    let talks = Conversations::start(lab.client(1).namespace(), &topics(&manners))?;
+    let moved = Instant::now();
+    set_mac(lab.node(1).namespace(), "eth0", OTHER_MAC)?;
+    assert_followed(talks, moved)?;
+    ensure_never_down(&agent)?;
+    agent.stop()
 }
 
 /// Runs a change of the routers between the balancer and the only backend, which is not checked, so that the flows alone

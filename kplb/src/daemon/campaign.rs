@@ -137,12 +137,6 @@ impl Campaign {
         let link = surroundings.link();
         self.set_fault(None, Fault::LinkDown, !link.is_up || !link.has_carrier);
         self.set_fault(None, Fault::DataPathDown, surroundings.data_path() == Running::No);
-        if let Some(mac) = link.mac
-            && mac != self.mac
-        {
-            self.mac = mac;
-            self.election.moved(mac);
-        }
         for address in self.addresses.clone() {
             let family = Family::of(&address);
             let is_there = surroundings.snapshot().is_usable(&address);
@@ -150,6 +144,14 @@ impl Campaign {
                 continue;
             }
             self.set_fault(Some(family), Fault::AddressLost, !is_there);
+        }
+    }
+
+    /// The interface has this MAC address now, and the data path knows it: announces the VIPs there.
+    pub(super) fn follow_interface(&mut self, mac: Mac) {
+        if mac != self.mac {
+            self.mac = mac;
+            self.election.moved(mac);
         }
     }
 

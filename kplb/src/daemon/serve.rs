@@ -212,10 +212,16 @@ impl Agent<'_> {
         if changes.topology {
             self.banish_strays().await;
         }
+        // Before anybody is told where the VIPs are now: the data path leaves packets for another MAC address to the node's own
+        // sockets, which know nothing of its flows, and would reset them.
+        let flow = self.update_or_log();
+        if let (Claim::Elected(campaign), Some(mac)) = (&mut self.claim, self.surroundings.link().mac) {
+            campaign.follow_interface(mac);
+        }
         if has_moved || restored == Change::Done {
             self.claim.announce_again();
         }
-        Ok(self.update_or_log())
+        Ok(flow)
     }
 
     async fn take(&mut self, news: Vec<(usize, News)>) -> ControlFlow<Ending> {

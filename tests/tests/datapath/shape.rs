@@ -5,7 +5,7 @@ use kplb_common::{
     verdict::{DropReason, PassReason, ResetReason, Verdict},
 };
 use kplb_tests::{
-    frames::{ACK, Frame, RST, SYN},
+    frames::{ACK, FIN, Frame, RST, SYN},
     testbed::Hook,
 };
 
@@ -46,13 +46,30 @@ fn ethernet(family: Family) -> Vec<Case> {
             ..Case::new("ARP, TC", Hook::Egress, &syn.clone().with(|f| f.ethertype = Some(0x0806)))
         },
     ];
-    let others = [
-        ("another host's MAC address", [2, 0, 0, 0, 9, 9]),
-        ("one bit off in the MAC address", [2, 0, 0, 0, 1, 0]),
-        ("broadcast", [0xff; 6]),
-        ("multicast", [1, 0, 0x5e, 0, 0, 1]),
-    ];
-    for (name, mac) in others {
+    let unicast =
+        [("another host's MAC address", [2, 0, 0, 0, 9, 9]), ("one bit off in the MAC address", [2, 0, 0, 0, 1, 0])];
+    let group = [("broadcast", [0xff; 6]), ("multicast", [1, 0, 0x5e, 0, 0, 1])];
+    // It may be the node's new one, which the kernel has told of already.
+    for flow in [TCP, UDP].map(|protocol| remote(family, protocol)) {
+        let kind = if flow.protocol == TCP { "TCP" } else { "UDP" };
+        let [data, reply] = [flow.data(), flow.reply_data()];
+        for (name, mac) in unicast {
+            let [data, reply] = [&data, &reply].map(|frame| frame.clone().between([CLIENT_MAC, mac]));
+            cases.push(Case::forward(format!("established {kind} to {name}"), &flow, &data).after(flow.established()));
+            cases.push(Case::reply(format!("{kind} reply to {name}"), &flow, &reply).after(flow.established()));
+        }
+        for (name, mac) in group {
+            let data = data.clone().between([CLIENT_MAC, mac]);
+            let case = Case::new(format!("established {kind} to {name}"), Hook::Ingress, &data);
+            cases.push(case.after(flow.established()));
+        }
+    }
+    for (name, mac) in unicast {
+        let end = flow.client_sends(FIN | ACK).between([CLIENT_MAC, mac]);
+        let case = Case::new(format!("an end to {name}"), Hook::Ingress, &end);
+        cases.push(case.after(flow.established()));
+    }
+    for (name, mac) in unicast.into_iter().chain(group) {
         let frame = syn.clone().between([CLIENT_MAC, mac]);
         cases.push(Case::new(format!("to {name}"), Hook::Ingress, &frame));
         cases.push(Case::new(format!("not IP to {name}"), Hook::Ingress, &frame.with(|f| f.ethertype = Some(0x0806))));
