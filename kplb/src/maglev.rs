@@ -34,8 +34,13 @@ pub struct Member {
 
 /// The ring of `members`; without any of a weight, every slot says [`NO_BACKEND`].
 pub fn build(seed: u64, members: &[Member]) -> Box<Ring> {
-    let mut ring = Box::new([NO_BACKEND; RING_SIZE]);
-    let mut turns: Vec<Turn> =
+    build_of_size(seed, members)
+}
+
+/// The same with `N` slots, which is a prime number.
+pub fn build_of_size<const N: usize>(seed: u64, members: &[Member]) -> Box<[u16; N]> {
+    let mut ring = Box::new([NO_BACKEND; N]);
+    let mut turns: Vec<Turn<N>> =
         members.iter().filter(|member| member.weight > 0).map(|member| Turn::new(seed, member)).collect();
     // Not by address alone, which would give the lowest one the first turn on every ring.
     turns.sort_by_key(|turn| (turn.order, turn.address));
@@ -43,7 +48,7 @@ pub fn build(seed: u64, members: &[Member]) -> Box<Ring> {
         return ring;
     };
 
-    let mut n_free = RING_SIZE;
+    let mut n_free = N;
     for round in 1_u64.. {
         for turn in &mut turns {
             // In `heaviest` rounds, a member gets as many turns as its weight, evenly spaced.
@@ -94,8 +99,8 @@ pub fn share(ring: &Ring, id: u16) -> f64 {
     n_slots as f64 / RING_SIZE as f64
 }
 
-/// A member's order of preference, and how far it got.
-struct Turn {
+/// A member's order of preference among `N` slots, and how far it got.
+struct Turn<const N: usize> {
     order: u64,
     address: SocketAddr,
     weight: u64,
@@ -106,7 +111,7 @@ struct Turn {
     skip: usize,
 }
 
-impl Turn {
+impl<const N: usize> Turn<N> {
     /// Makes the second hash of the seed independent of the first; any odd constant does.
     const SKIP_SEED: u64 = 0xd6e8_feb8_6659_fd93;
 
@@ -119,17 +124,17 @@ impl Turn {
             weight: member.weight.into(),
             due: 0,
             id: member.id,
-            slot: (order % RING_SIZE as u64) as usize,
+            slot: (order % N as u64) as usize,
             // From one to one less than the prime size: every such step visits every slot.
-            skip: (skip % (RING_SIZE as u64 - 1)) as usize + 1,
+            skip: (skip % (N as u64 - 1)) as usize + 1,
         }
     }
 
     /// The first free slot in the order of preference; there must be one.
-    fn take_free_slot(&mut self, ring: &Ring) -> usize {
+    fn take_free_slot(&mut self, ring: &[u16; N]) -> usize {
         loop {
             let slot = self.slot;
-            self.slot = (slot + self.skip) % RING_SIZE;
+            self.slot = (slot + self.skip) % N;
             if ring[slot] == NO_BACKEND {
                 return slot;
             }

@@ -4,6 +4,7 @@ use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
+use kplb_common::maglev::RING_SIZE;
 use kplb_tests::{
     bench::Shape,
     growth::{self, Curve, table},
@@ -14,8 +15,20 @@ use kplb_tests::{
 const SERVICES: [u32; 4] = [1, 10, 100, 1000];
 const BACKENDS: [u32; 4] = [1, 10, 100, 1000];
 const FLOWS: [u32; 7] = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000];
+/// Sizes of a ring: prime numbers. kplb has one of them.
+const SLOTS: [u32; 4] = [1021, 4093, RING_SIZE as u32, 65_537];
 /// Room for flows where there are few.
 const FEW: u32 = 65_536;
+
+/// Milliseconds to build a ring of so many slots, which are one of [`SLOTS`], for ten backends.
+fn ring_of(n_slots: u32) -> f64 {
+    match n_slots {
+        1021 => growth::ring_build::<1021>(10),
+        4093 => growth::ring_build::<4093>(10),
+        65_537 => growth::ring_build::<65_537>(10),
+        _ => growth::ring_build::<RING_SIZE>(10),
+    }
+}
 
 /// Measures how costs grow.
 #[derive(Parser)]
@@ -57,7 +70,10 @@ fn main() -> Result<()> {
         "rings",
         "ms",
         vec![
-            Curve::measure("ms to build a ring", "backends", &BACKENDS, |n| Ok(growth::ring_build(n.try_into()?)))?,
+            Curve::measure("ms to build a ring", "backends", &BACKENDS, |n| {
+                Ok(growth::ring_build::<RING_SIZE>(n.try_into()?))
+            })?,
+            Curve::measure("ms to build a ring", "slots", &SLOTS, |n| Ok(ring_of(n)))?,
             Curve::measure("ms to swap rings in", "services", &SERVICES, |n| growth::ring_swap(n.try_into()?))?,
         ],
     ));
@@ -74,7 +90,7 @@ fn main() -> Result<()> {
     let all: Vec<Curve> = plots.iter().flat_map(|(_, _, curves)| curves.clone()).collect();
     println!("{}", table(&all));
     for (name, unit, curves) in &plots {
-        for of in ["services", "backends", "flows"] {
+        for of in ["services", "backends", "flows", "slots"] {
             let curves: Vec<&Curve> = curves.iter().filter(|curve| curve.of.starts_with(of)).collect();
             if !curves.is_empty() {
                 let path = directory.join(format!("{name}-{of}.svg"));
