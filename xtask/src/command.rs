@@ -6,7 +6,7 @@ use std::{
     fmt,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{self, Stdio},
+    process::{self, Child, Stdio},
 };
 
 use anyhow::{Context as _, Error, Result, ensure};
@@ -77,6 +77,12 @@ impl Command {
     pub fn exec(&self) -> Error {
         eprintln!("+ {self}");
         Error::new(self.prepare().exec()).context(self.not_started())
+    }
+
+    /// Shows the command and starts it, with its standard output for the caller to read, and no input.
+    pub fn spawn_piped(&self) -> Result<Child> {
+        eprintln!("+ {self}");
+        self.prepare().stdin(Stdio::null()).stdout(Stdio::piped()).spawn().with_context(|| self.not_started())
     }
 
     /// Runs the command, unseen; its standard output if it succeeds.

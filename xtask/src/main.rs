@@ -11,6 +11,7 @@ mod package;
 mod soak;
 mod test;
 mod tidy;
+mod vm;
 
 mod built;
 mod command;
@@ -51,6 +52,18 @@ enum Arguments {
     },
     /// Install, start, upgrade, remove and purge the package on a Debian in a container (as root).
     PackageTest,
+    /// Run tests on other kernels and processors, emulated.
+    Vm {
+        /// On these kernels, such as `arm64-6.1`; on all there are without any.
+        #[arg(value_parser = vm::find)]
+        kernels: Vec<vm::Kernel>,
+        /// Only what takes minutes.
+        #[arg(long)]
+        short: bool,
+        /// Only these groups of tests, such as `e2e`.
+        #[arg(last = true)]
+        groups: Vec<String>,
+    },
     /// Measure (as root).
     Bench {
         /// What to measure.
@@ -91,6 +104,9 @@ fn run(arguments: Arguments) -> Result<()> {
         Arguments::Tidy { bless: true } => tidy::run(tidy::Lock::Bless),
         Arguments::Package { architectures } => package::run(&architectures),
         Arguments::PackageTest => package::trial::run(),
+        Arguments::Vm { kernels, short, groups } => {
+            vm::run(&kernels, if short { vm::Extent::Short } else { vm::Extent::Full }, &groups)
+        }
         Arguments::Bench { subject, arguments } => bench::run(subject, &arguments),
         Arguments::Soak { arguments } => soak::run(&arguments),
     }

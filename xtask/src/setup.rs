@@ -38,6 +38,14 @@ const PACKAGING_PROGRAMS: [(&str, &str, &str); 5] = [
 const PEERS: [(&str, &str, &str); 1] =
     [("nginx", "nginx-full", "is a proxy that benchmarks compare with; its service is not started")];
 
+/// The same for other machines, emulated.
+const EMULATION_PROGRAMS: [(&str, &str, &str); 4] = [
+    ("qemu-system-x86_64", "qemu-system-x86", "emulates PCs"),
+    ("qemu-system-aarch64", "qemu-system-arm", "emulates the processors of Raspberry Pis"),
+    ("depmod", "kmod", "tells which modules of a kernel need which"),
+    ("clang", "clang", "compiles the C in crates for other architectures"),
+];
+
 /// Installs packages and neither starts nor enables a service of theirs, as `apt-get install` would.
 const INSTALL_PACKAGES: &str = "sh xtask/install-packages.sh";
 
@@ -60,7 +68,7 @@ struct Facts {
     /// Whether LLVM's libraries of the nightly compiler's version are there.
     has_llvm: bool,
     has_nextest: bool,
-    /// Packages of [`PROGRAMS`], and of [`PACKAGING_PROGRAMS`] or [`PEERS`] if they are needed, that are missing.
+    /// Packages of [`PROGRAMS`], and of those for packaging or emulation or [`PEERS`] if they are needed, that are missing.
     missing_packages: Vec<&'static str>,
     /// Targets that are to be built for, and that stable lacks.
     missing_targets: Vec<&'static str>,
@@ -77,6 +85,8 @@ enum Purpose<'a> {
     Comparison,
     /// Making packages, too, for these targets.
     Packaging(&'a [&'static str]),
+    /// Testing in emulated machines, too, with programs for these targets.
+    Emulation(&'a [&'static str]),
 }
 
 /// Which bpf-linker is installed.
@@ -139,6 +149,11 @@ pub fn run_for_comparison() -> Result<()> {
 /// The same, and what it takes to make packages for these targets.
 pub fn run_for_packages(targets: &[&'static str]) -> Result<()> {
     install(Purpose::Packaging(targets))
+}
+
+/// The same, and what it takes to run tests for these targets in emulated machines.
+pub fn run_for_emulation(targets: &[&'static str]) -> Result<()> {
+    install(Purpose::Emulation(targets))
 }
 
 fn install(purpose: Purpose<'_>) -> Result<()> {
@@ -205,8 +220,9 @@ fn describe(step: &Step) -> String {
     match step {
         Step::Packages(packages) => {
             let reason = |package: &String| {
-                let program =
-                    PROGRAMS.iter().chain(&PACKAGING_PROGRAMS).chain(&PEERS).find(|(_, name, _)| name == package);
+                let mut programs =
+                    PROGRAMS.iter().chain(&PACKAGING_PROGRAMS).chain(&PEERS).chain(&EMULATION_PROGRAMS);
+                let program = programs.find(|(_, name, _)| name == package);
                 program.map_or("bpf-linker is built with it", |(_, _, reason)| reason)
             };
             let packages: Vec<_> = packages.iter().map(|package| format!("{package} ({})", reason(package))).collect();
@@ -288,6 +304,7 @@ fn gather(purpose: Purpose<'_>) -> Facts {
         Purpose::Development => (&[], &[]),
         Purpose::Comparison => (&PEERS, &[]),
         Purpose::Packaging(targets) => (&PACKAGING_PROGRAMS, targets),
+        Purpose::Emulation(targets) => (&EMULATION_PROGRAMS, targets),
     };
     let installed = output("rustup target list --installed").unwrap_or_default();
     let apt = match (is_debian(&release) && exists("apt-get"), Privilege::find() != Privilege::None) {

@@ -43,7 +43,7 @@ impl Architecture {
     pub const ALL: [Self; 2] = [Self::Amd64, Self::Arm64];
 
     /// This machine's, if there are packages for it.
-    fn native() -> Option<Self> {
+    pub fn native() -> Option<Self> {
         match std::env::consts::ARCH {
             "x86_64" => Some(Self::Amd64),
             "aarch64" => Some(Self::Arm64),
@@ -59,7 +59,8 @@ impl Architecture {
         }
     }
 
-    const fn name(self) -> &'static str {
+    /// Debian's name of it.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Amd64 => "amd64",
             Self::Arm64 => "arm64",
@@ -145,20 +146,29 @@ fn assemble(architecture: Architecture, version: Version) -> Result<PathBuf> {
 
 /// Builds the program for a target, with nothing of this machine in it.
 fn compile(target: &str) -> Command {
-    let variable = |prefix: &str| format!("{prefix}_{}", target.replace('-', "_"));
-    let cargo_variable = |name: &str| format!("{}_{name}", variable("CARGO_TARGET").to_uppercase());
     let cargo = cargo_home().unwrap_or_default();
     let mut flags = Vec::new();
     for (path, name) in [(cargo.as_path(), "cargo"), (workspace(), "kplb")] {
         flags.push(format!("--remap-path-prefix={}={name}", path.display()));
     }
-    Command::new("cargo build --locked --package kplb --bin kplb --profile")
-        .args([PROFILE, "--target", target])
+    let build =
+        Command::new("cargo build --locked --package kplb --bin kplb --profile").args([PROFILE, "--target", target]);
+    for_target(build, target).env(&cargo_variable(target, "RUSTFLAGS"), flags.join(" "))
+}
+
+/// A command of cargo with the compiler and the linker for a target.
+pub fn for_target(command: Command, target: &str) -> Command {
+    let variable = |prefix: &str| format!("{prefix}_{}", target.replace('-', "_"));
+    command
         .env(&variable("CC"), "clang")
         // As ring's build script does by itself for most of these targets: clang's own headers are enough.
         .env(&variable("CFLAGS"), "-ffreestanding -nostdlibinc -DRING_CORE_NOSTDLIBINC=1")
-        .env(&cargo_variable("LINKER"), "rust-lld")
-        .env(&cargo_variable("RUSTFLAGS"), flags.join(" "))
+        .env(&cargo_variable(target, "LINKER"), "rust-lld")
+}
+
+/// The environment variable by which cargo takes a setting of a target.
+fn cargo_variable(target: &str, name: &str) -> String {
+    format!("CARGO_TARGET_{}_{name}", target.replace('-', "_").to_uppercase())
 }
 
 /// That the package has what it should, and that Debian's own judge finds nothing wrong.

@@ -1,0 +1,89 @@
+//! Which tests are run in emulated machines.
+//!
+//! Those of the data path and from end to end: what a kernel or a processor can make a difference to.
+
+use anyhow::{Result, bail};
+
+/// Tests that are counted together.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Group {
+    /// What it is called in tables.
+    pub name: &'static str,
+    /// The program: one of those in `tests/tests`.
+    pub program: &'static str,
+    /// Part of the names of its tests; all of them, if it is empty.
+    pub part: &'static str,
+    /// What `tc` is told of the lab's cables: arguments of `netem`.
+    pub cables: Option<&'static str>,
+    /// When it is run.
+    pub extent: Extent,
+}
+
+/// How many tests are run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Extent {
+    /// What takes minutes.
+    Short,
+    /// All.
+    Full,
+}
+
+const fn whole(program: &'static str, extent: Extent) -> Group {
+    Group { name: program, program, part: "", cables: None, extent }
+}
+
+const ALL: [Group; 6] = [
+    whole("abi", Extent::Short),
+    whole("datapath", Extent::Full),
+    whole("vlan", Extent::Short),
+    whole("fragments", Extent::Full),
+    whole("takeover", Extent::Full),
+    whole("e2e", Extent::Full),
+];
+
+/// The groups to run: of these names, or, if there are none, all of that extent.
+///
+/// # Errors
+/// If there is none of a name.
+pub fn choose(names: &[String], extent: Extent) -> Result<Vec<Group>> {
+    for name in names {
+        if !ALL.iter().any(|group| group.name == name) {
+            let known: Vec<_> = ALL.iter().map(|group| group.name).collect();
+            bail!("there is no group of tests {name}; there are {}", known.join(", "));
+        }
+    }
+    let is_chosen = |group: &Group| {
+        let is_asked_for = names.iter().any(|name| name == group.name);
+        is_asked_for || (names.is_empty() && (extent == Extent::Full || group.extent == Extent::Short))
+    };
+    Ok(ALL.into_iter().filter(is_chosen).collect())
+}
+
+/// The line that tells a machine to run a group whose program is at this path.
+pub fn line(group: &Group, program: &str) -> String {
+    let or_minus = |text: &'static str| if text.is_empty() { "-" } else { text };
+    let (part, cables) = (or_minus(group.part), or_minus(group.cables.unwrap_or_default()));
+    format!("{}\t{program}\t{part}\t{cables}\n", group.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_chosen_by_name_or_by_extent() {
+        let names = |chosen: Vec<Group>| chosen.iter().map(|group| group.name).collect::<Vec<_>>();
+        assert_eq!(choose(&[], Extent::Full).map(names).ok(), Some(names(ALL.to_vec())));
+        let short = choose(&[], Extent::Short).expect("no name can be wrong");
+        assert!(!short.is_empty() && short.len() < ALL.len());
+        assert_eq!(choose(&["e2e".to_owned()], Extent::Short).map(names).ok(), Some(vec!["e2e"]));
+        assert!(choose(&["e3e".to_owned()], Extent::Full).is_err());
+    }
+
+    #[test]
+    fn a_line_has_no_empty_field() {
+        let group = Group { cables: Some("loss 1%"), ..whole("e2e", Extent::Full) };
+        assert_eq!(line(&group, "/p"), "e2e\t/p\t-\tloss 1%\n");
+        assert_eq!(line(&whole("e2e", Extent::Full), "/p"), "e2e\t/p\t-\t-\n");
+    }
+}
