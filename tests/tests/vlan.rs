@@ -7,7 +7,7 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf,
-    programs::{SchedClassifier, TcAttachType},
+    programs::{SchedClassifier, TcAttachType, tc},
 };
 use kplb::{
     bpffs, config,
@@ -40,13 +40,14 @@ const OTHER_TAG: [(u16, u16); 1] = [(0x8100, 43)];
 const CLIENT_PORT: u16 = 40_000;
 
 /// kplb's programs on a node's interface, as an agent would attach them.
-struct Balancer {
+struct Balancer<'a> {
+    node: &'a Host,
     dataplane: Option<Dataplane>,
 }
 
-impl Balancer {
+impl<'a> Balancer<'a> {
     /// Serves a VIP of each family with one backend, in VLAN 42.
-    fn attach(node: &Host, backend: &Host, mode: ModeChoice) -> Result<Self> {
+    fn attach(node: &'a Host, backend: &Host, mode: ModeChoice) -> Result<Self> {
         let [(vip4, backend4), (vip6, backend6)] = [0, 1].map(|family| (vip(family), backend.addresses()[family]));
         let text = format!(
             "[node]\nvlan = 42\nnat_ports = \"20000-20000\"\n\
@@ -91,11 +92,13 @@ impl Balancer {
             dataplane.attach()?;
             anyhow::Ok(dataplane)
         })?;
-        Ok(Self { dataplane: Some(dataplane) })
+        Ok(Self { node, dataplane: Some(dataplane) })
     }
 
     fn detach(mut self) -> Result<()> {
-        self.dataplane.take().map_or(Ok(()), Dataplane::detach)
+        let dataplane = self.dataplane.take();
+        // Before 6.6 a filter is found by its interface, which is the node's.
+        self.node.namespace().run(|| dataplane.map_or(Ok(()), Dataplane::detach))
     }
 }
 
@@ -166,6 +169,8 @@ fn replies_of_a_local_backend_are_known_by_a_tag_that_is_still_to_be_written() -
         let mut ebpf = Ebpf::load(FLOOR_OBJECT)?;
         let program: &mut SchedClassifier = ebpf.program_mut("floor_tag").context("no such program")?.try_into()?;
         program.load()?;
+        // Before 6.6 a filter needs it; later kernels may not have it.
+        let _ = tc::qdisc_add_clsact("eth0");
         program.attach("eth0", TcAttachType::Egress)?;
         anyhow::Ok(ebpf)
     })?;
