@@ -12,6 +12,7 @@
 //! most the MTU, with complete checksums, and with their VLAN tags.
 
 mod host;
+mod cable;
 mod port;
 
 use std::{
@@ -168,6 +169,7 @@ impl Lab {
             if wire == Wire::Real {
                 self.make_like_a_wire(host)?;
             }
+            cable::worsen(&self.switch, host.name())?;
             host.bring_up()?;
         }
         Ok(())

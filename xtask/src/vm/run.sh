@@ -1,7 +1,8 @@
 # Runs tests in an emulated machine, each in a process of its own, and says on the console what becomes of them.
 #
-# The file `tests` has a line for each group of tests: its name, the program, part of the tests' names, and what `tc` is
-# to be told of the lab's cables. Fields are separated by tabs, and empty ones are a minus sign.
+# The file `tests` has a line for each group of tests: its name, the program, part of the tests' names, the mode of the
+# agents in it, and what `tc` is to be told of the lab's cables. Fields are separated by tabs, and empty ones are a minus
+# sign.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 cd /run/work || exit 1
 
@@ -17,11 +18,14 @@ mount -t tmpfs tmpfs /dev/shm
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
 ip link set lo up
+# Its device is there only with the module, so opening it loads nothing.
+modprobe tun
 say "kernel $(uname -r)"
 
 tab=$(printf '\t')
-while IFS=$tab read -r group program part cables; do
+while IFS=$tab read -r group program part mode cables; do
     if [ "$part" = - ]; then part=; fi
+    if [ "$mode" = - ]; then unset KPLB_TEST_MODE; else export KPLB_TEST_MODE="$mode"; fi
     if [ "$cables" = - ]; then unset KPLB_CABLES; else export KPLB_CABLES="$cables"; fi
     mkdir -p "logs/$group"
     "$program" --list --format terse 2>"logs/$group/list.log" | sed -n 's/: test$//p' | grep -F -- "$part" >names

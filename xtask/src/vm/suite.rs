@@ -7,14 +7,16 @@ use anyhow::{Result, bail};
 /// Tests that are counted together.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Group {
-    /// What it is called in tables.
+    /// What it is called, in one word.
     pub name: &'static str,
     /// The program: one of those in `tests/tests`.
     pub program: &'static str,
     /// Part of the names of its tests; all of them, if it is empty.
     pub part: &'static str,
-    /// What `tc` is told of the lab's cables: arguments of `netem`.
-    pub cables: Option<&'static str>,
+    /// The mode of the agents in it, for tests that do not choose one; their usual one, if it is empty.
+    pub mode: &'static str,
+    /// What `tc` is told of the lab's cables: arguments of `netem`. Nothing, if it is empty.
+    pub cables: &'static str,
     /// When it is run.
     pub extent: Extent,
 }
@@ -28,17 +30,26 @@ pub enum Extent {
     Full,
 }
 
+/// Cables as no cluster should have them.
+const BAD_CABLES: &str = "delay 2ms 1ms reorder 25% loss 1% duplicate 1%";
+
+/// All tests of a program.
 const fn whole(program: &'static str, extent: Extent) -> Group {
-    Group { name: program, program, part: "", cables: None, extent }
+    Group { name: program, program, part: "", mode: "", cables: "", extent }
 }
 
-const ALL: [Group; 6] = [
+const ALL: [Group; 11] = [
     whole("abi", Extent::Short),
-    whole("datapath", Extent::Full),
     whole("vlan", Extent::Short),
-    whole("fragments", Extent::Full),
-    whole("takeover", Extent::Full),
+    Group { name: "serves", part: "serves_all", ..whole("e2e", Extent::Short) },
+    Group { name: "serves-tc", part: "serves_all", mode: "tc", ..whole("e2e", Extent::Short) },
+    Group { name: "serves-badly-wired", part: "serves_all", cables: BAD_CABLES, ..whole("e2e", Extent::Full) },
+    Group { name: "untouched-badly-wired", part: "untouched", cables: BAD_CABLES, ..whole("e2e", Extent::Full) },
     whole("e2e", Extent::Full),
+    whole("fragments", Extent::Full),
+    whole("icmp", Extent::Full),
+    whole("takeover", Extent::Full),
+    whole("datapath", Extent::Full),
 ];
 
 /// The groups to run: of these names, or, if there are none, all of that extent.
@@ -61,9 +72,9 @@ pub fn choose(names: &[String], extent: Extent) -> Result<Vec<Group>> {
 
 /// The line that tells a machine to run a group whose program is at this path.
 pub fn line(group: &Group, program: &str) -> String {
-    let or_minus = |text: &'static str| if text.is_empty() { "-" } else { text };
-    let (part, cables) = (or_minus(group.part), or_minus(group.cables.unwrap_or_default()));
-    format!("{}\t{program}\t{part}\t{cables}\n", group.name)
+    let Group { name, part, mode, cables, .. } = *group;
+    let fields = [name, program, part, mode, cables].map(|field| if field.is_empty() { "-" } else { field });
+    format!("{}\n", fields.join("\t"))
 }
 
 #[cfg(test)]
@@ -81,9 +92,16 @@ mod tests {
     }
 
     #[test]
+    fn a_group_has_a_name_of_its_own_in_one_word() {
+        for (number, group) in ALL.iter().enumerate() {
+            assert!(!group.name.contains(char::is_whitespace), "{}", group.name);
+            assert!(ALL.iter().skip(number + 1).all(|other| other.name != group.name), "{}", group.name);
+        }
+    }
+
+    #[test]
     fn a_line_has_no_empty_field() {
-        let group = Group { cables: Some("loss 1%"), ..whole("e2e", Extent::Full) };
-        assert_eq!(line(&group, "/p"), "e2e\t/p\t-\tloss 1%\n");
-        assert_eq!(line(&whole("e2e", Extent::Full), "/p"), "e2e\t/p\t-\t-\n");
+        let group = Group { cables: "loss 1%", ..whole("e2e", Extent::Full) };
+        assert_eq!(line(&group, "/p"), "e2e\t/p\t-\t-\tloss 1%\n");
     }
 }
