@@ -7,7 +7,11 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf,
-    programs::{SchedClassifier, TcAttachType, tc},
+    programs::{
+        LinkOrder, SchedClassifier, TcAttachType,
+        tc::{self, NlOptions, TcAttachOptions},
+    },
+    util::KernelVersion,
 };
 use kplb::{
     bpffs, config,
@@ -169,9 +173,14 @@ fn replies_of_a_local_backend_are_known_by_a_tag_that_is_still_to_be_written() -
         let mut ebpf = Ebpf::load(FLOOR_OBJECT)?;
         let program: &mut SchedClassifier = ebpf.program_mut("floor_tag").context("no such program")?.try_into()?;
         program.load()?;
-        // Before 6.6 a filter needs it; later kernels may not have it.
-        let _ = tc::qdisc_add_clsact("eth0");
-        program.attach("eth0", TcAttachType::Egress)?;
+        let options = if KernelVersion::current()? < KernelVersion::new(6, 6, 0) {
+            tc::qdisc_add_clsact("eth0")?;
+            // The kernel would give the filter that comes after this one a place before it.
+            TcAttachOptions::Netlink(NlOptions { priority: 1, ..NlOptions::default() })
+        } else {
+            TcAttachOptions::TcxOrder(LinkOrder::default())
+        };
+        program.attach_with_options("eth0", TcAttachType::Egress, options)?;
         anyhow::Ok(ebpf)
     })?;
     let balancer = Balancer::attach(node, node, ModeChoice::Native)?;

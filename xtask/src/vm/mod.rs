@@ -6,8 +6,8 @@
 //!   this machine's root directory, or one of packages ----+
 //! ```
 //!
-//! A machine of this computer's architecture has its root directory, read-only and with all that is written kept in memory;
-//! one of another architecture has a root directory of Debian's packages, and static programs.
+//! A machine of this computer's architecture has its root directory, read-only, and keeps in memory what is written; one of
+//! another architecture has a root directory of Debian's packages, and static programs.
 
 mod kernels;
 mod suite;
