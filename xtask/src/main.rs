@@ -60,7 +60,7 @@ enum Arguments {
         /// Only what takes minutes.
         #[arg(long)]
         short: bool,
-        /// Only these groups of tests, such as `e2e`.
+        /// Only these groups of tests, such as `cables`.
         #[arg(last = true)]
         groups: Vec<String>,
     },
