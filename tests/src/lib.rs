@@ -6,6 +6,7 @@ pub mod poll;
 pub mod process;
 pub mod pty;
 
+pub mod hooks;
 pub mod lab;
 pub mod packet_socket;
 pub mod tap;

@@ -3,12 +3,13 @@
 use std::{fs, os::unix::fs::PermissionsExt, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
-use kplb::dataplane::{Side, tcx_programs};
+use kplb::dataplane::Side;
 use kplb_tests::{
     agent::{self, Agent},
     apiserver::Apiserver,
     client::{self, Connection},
     cluster::{self, Persistence},
+    hooks,
     lab::{Host, Lab, LabOptions},
     poll,
     process::Process,
@@ -240,8 +241,7 @@ fn traces(node: &Host) -> Result<Vec<String>> {
     show.args(["-details", "address", "show", "dev", "eth0"]);
     let interface = node.namespace().check_output(show)?;
     let mut traces = Vec::new();
-    let tc = [Side::Ingress, Side::Egress].map(|side| node.namespace().run(|| tcx_programs("eth0", side)));
-    if interface.contains("xdp") || tc.iter().any(|programs| !programs.is_empty()) {
+    if !hooks::at_ingress(node)?.is_empty() || !hooks::tc_programs(node, Side::Egress)?.is_empty() {
         traces.push("a program".to_owned());
     }
     traces.extend(cluster::VIPS.iter().filter(|vip| interface.contains(&format!(" {vip}/"))).map(ToString::to_string));

@@ -8,14 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::programs::links::{FdLink, PinnedLink};
+use kplb::dataplane::Side;
 use kplb_common::abi::LAYOUT_VERSION;
 use kplb_tests::{
     agent::{self, Agent},
     client::{Connection, Load, UdpFlow},
     cluster::{self, Persistence},
     conversation::{Account, Conversations, Manner, Topic},
+    hooks::{self, Filter, Layer},
     lab::{Host, Lab, LabOptions},
     poll,
 };
@@ -35,20 +37,33 @@ fn pins(layout: u32) -> PathBuf {
     Path::new("/sys/fs/bpf/kplb").join(format!("v{layout}")).join("eth0")
 }
 
-/// The kernel's number of the link at ingress, and how often the interface has lost or found its carrier: another number, or one
-/// time more, is an interface that was without a program or flapped.
-fn continuity(node: &Host) -> Result<(u32, String)> {
-    node.namespace().run(|| {
-        let link = FdLink::from(PinnedLink::from_pin(pins(LAYOUT_VERSION).join(cluster::ingress_pin()))?).info()?.id();
-        Ok((link, fs::read_to_string("/sys/class/net/eth0/carrier_changes")?))
-    })
+/// What holds the program at ingress, and how often the interface has lost or found its carrier: another holder, or one time
+/// more, is an interface that was without a program or flapped.
+///
+/// A link has a number that no other has. Where the kernel has a filter instead, that one's place is all that tells it from
+/// others: a filter that was gone for a moment is known by the traffic alone.
+fn continuity(node: &Host) -> Result<(String, String)> {
+    let pin = pins(LAYOUT_VERSION).join(cluster::ingress_pin());
+    let (link, carrier_changes) = node.namespace().run(|| {
+        let link = pin.exists().then(|| FdLink::from(PinnedLink::from_pin(&pin)?).info()).transpose()?;
+        anyhow::Ok((link, fs::read_to_string("/sys/class/net/eth0/carrier_changes")?))
+    })?;
+    let holder = match link {
+        Some(link) => format!("link {}", link.id()),
+        None => {
+            let filters = hooks::filters(node, Side::Ingress)?;
+            let [Filter { preference, handle, .. }] = filters.as_slice() else { bail!("not one filter: {filters:?}") };
+            format!("filter {preference}, {handle}")
+        }
+    };
+    Ok((holder, carrier_changes))
 }
 
 /// The kernel's number of the program at ingress.
 fn program(node: &Host) -> Result<u32> {
-    node.namespace().run(|| {
-        Ok(FdLink::from(PinnedLink::from_pin(pins(LAYOUT_VERSION).join(cluster::ingress_pin()))?).info()?.program_id())
-    })
+    let programs = hooks::at_ingress(node)?;
+    let [(_, program)] = programs.as_slice() else { bail!("not one program: {programs:?}") };
+    Ok(*program)
 }
 
 /// Packets that were dropped or answered with a reset, by verdict.
@@ -249,13 +264,8 @@ fn the_mode_can_change() -> Result<()> {
         agent = cluster::start_agent_in(node, &configuration, mode)?;
         assert_eq!(agent.status()?[0]["mode"], mode);
         talks.wait_for_all_after(Instant::now(), SOON)?;
-        let programs = node.namespace().run(|| -> Result<Vec<String>> {
-            let pinned = fs::read_dir(pins(LAYOUT_VERSION))?.map(|entry| Ok(entry?.file_name().display().to_string()));
-            let mut pinned = pinned.collect::<Result<Vec<_>>>()?;
-            pinned.retain(|name| ["xdp", "tc-ingress"].contains(&name.as_str()));
-            Ok(pinned)
-        })?;
-        assert_eq!(programs, [if mode == "tc" { "tc-ingress" } else { "xdp" }]);
+        let layers: Vec<Layer> = hooks::at_ingress(node)?.into_iter().map(|(layer, _)| layer).collect();
+        assert_eq!(layers, [if mode == "tc" { Layer::Tc } else { Layer::Xdp }]);
     }
     check(&talks.stop_after(Instant::now(), Duration::ZERO)?)?;
     agent.stop()

@@ -7,11 +7,12 @@ use aya::{
     Ebpf,
     programs::{SchedClassifier, TcAttachType},
 };
-use kplb::dataplane::{FLOOR_OBJECT, Side, tcx_programs};
+use kplb::dataplane::{FLOOR_OBJECT, Side};
 use kplb_tests::{
     agent::Agent,
     client::{Connection, UdpFlow},
     cluster::{self, Persistence},
+    hooks,
     lab::{Lab, LabOptions, Wire},
     pattern::pattern_sha256,
 };
@@ -96,10 +97,10 @@ fn comes_before_other_programs() -> Result<()> {
     let mut other = Ebpf::load(FLOOR_OBJECT)?;
     let program: &mut SchedClassifier = other.program_mut("floor_drop").context("no floor_drop")?.try_into()?;
     program.load()?;
-    node.namespace().run(|| program.attach("eth0", TcAttachType::Ingress))?;
+    hooks::attach_other(node, program, TcAttachType::Ingress, 0)?;
     let dropper = program.info()?.id();
-    let programs = || node.namespace().run(|| tcx_programs("eth0", Side::Ingress));
-    assert_eq!(programs(), [dropper]);
+    let programs = || hooks::tc_programs(node, Side::Ingress);
+    assert_eq!(programs()?, [dropper]);
 
     let vip = cluster::https()[0];
     let get = || {
@@ -112,13 +113,14 @@ fn comes_before_other_programs() -> Result<()> {
     let configuration = cluster::unchecked(&cluster::configuration([lab.node(2)], Persistence::Client));
     let start = || -> Result<Agent<'_>> {
         let agent = cluster::start_agent_in(node, &configuration, "tc")?;
-        assert_eq!((programs().len(), programs()[1]), (2, dropper));
+        let programs = programs()?;
+        assert_eq!((programs.len(), programs[1]), (2, dropper));
         assert_eq!(get()?.node, "node2");
         Ok(agent)
     };
     // Another agent takes its place and not that behind the other program.
     start()?.leave()?;
     start()?.stop()?;
-    assert_eq!(programs(), [dropper]);
+    assert_eq!(programs()?, [dropper]);
     Ok(())
 }

@@ -7,11 +7,7 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf,
-    programs::{
-        LinkOrder, SchedClassifier, TcAttachType,
-        tc::{self, NlOptions, TcAttachOptions},
-    },
-    util::KernelVersion,
+    programs::{SchedClassifier, TcAttachType},
 };
 use kplb::{
     bpffs, config,
@@ -26,6 +22,7 @@ use kplb_common::net::Mac;
 use kplb_tests::{
     agent, cluster,
     frames::{ACK, Frame, SYN, tagged},
+    hooks,
     lab::{Host, Lab, LabOptions},
     packet_socket::{Direction, PacketSocket},
 };
@@ -169,20 +166,11 @@ fn tagged_frames_are_forwarded_generically() -> Result<()> {
 fn replies_of_a_local_backend_are_known_by_a_tag_that_is_still_to_be_written() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 1, clients: 1 })?;
     let (node, client) = (lab.node(1), lab.client(1));
-    let tagging = node.namespace().run(|| {
-        let mut ebpf = Ebpf::load(FLOOR_OBJECT)?;
-        let program: &mut SchedClassifier = ebpf.program_mut("floor_tag").context("no such program")?.try_into()?;
-        program.load()?;
-        let options = if KernelVersion::current()? < KernelVersion::new(6, 6, 0) {
-            tc::qdisc_add_clsact("eth0")?;
-            // The kernel would give the filter that comes after this one a place before it.
-            TcAttachOptions::Netlink(NlOptions { priority: 1, ..NlOptions::default() })
-        } else {
-            TcAttachOptions::TcxOrder(LinkOrder::default())
-        };
-        program.attach_with_options("eth0", TcAttachType::Egress, options)?;
-        anyhow::Ok(ebpf)
-    })?;
+    let mut tagging = Ebpf::load(FLOOR_OBJECT)?;
+    let program: &mut SchedClassifier = tagging.program_mut("floor_tag").context("no such program")?.try_into()?;
+    program.load()?;
+    // The kernel would give the filter that comes after this one a place before it, if it had a choice.
+    hooks::attach_other(node, program, TcAttachType::Egress, 1)?;
     let balancer = Balancer::attach(node, node, ModeChoice::Native)?;
     let (at_client, at_node) =
         (PacketSocket::open(client.namespace(), "eth0")?, PacketSocket::open(node.namespace(), "eth0")?);

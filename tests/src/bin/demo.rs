@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use kplb::dataplane::{Side, tcx_programs};
+use kplb::dataplane::Side;
 use kplb_tests::{
     agent,
     apiserver::HTTPS_PORT,
@@ -16,6 +16,7 @@ use kplb_tests::{
     cluster::{self, Persistence},
     failure::{background::with_clients, cases},
     figure::Figure,
+    hooks,
     lab::{Addresses, Host, Lab, LabOptions},
     poll,
 };
@@ -236,11 +237,8 @@ fn nothing_left(node: &Host) -> Result<()> {
     let mut show = Command::new("ip");
     show.args(["-details", "address", "show", "dev", "eth0"]);
     let interface = node.namespace().check_output(show)?;
-    ensure!(!interface.contains("xdp"), "a program is still attached:\n{interface}");
-    for side in [Side::Ingress, Side::Egress] {
-        let programs = node.namespace().run(|| tcx_programs("eth0", side));
-        ensure!(programs.is_empty(), "programs are still attached at {side:?}: {programs:?}");
-    }
+    let (ingress, egress) = (hooks::at_ingress(node)?, hooks::tc_programs(node, Side::Egress)?);
+    ensure!(ingress.is_empty() && egress.is_empty(), "still attached: at ingress {ingress:?}, at egress {egress:?}");
     for vip in cluster::VIPS {
         ensure!(!interface.contains(&format!(" {vip}/")), "{vip} is still there:\n{interface}");
     }

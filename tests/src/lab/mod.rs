@@ -12,8 +12,9 @@
 //! most the MTU, with complete checksums, and with their VLAN tags.
 
 mod host;
-mod cable;
 mod port;
+
+mod cable;
 
 use std::{
     fmt::{self, Write as _},
