@@ -164,7 +164,7 @@ fn complete_path(path: &OsStr, cargo_bin: Option<&Path>) -> OsString {
     env::join_paths(directories).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Whether `program` is found among the commands.
+/// Whether `program` is found among the commands, or is the path of a file.
 pub fn exists(program: &str) -> bool {
     env::split_paths(&search_path()).any(|directory| directory.join(program).is_file())
 }

@@ -38,11 +38,13 @@ const PACKAGING_PROGRAMS: [(&str, &str, &str); 5] = [
 const PEERS: [(&str, &str, &str); 1] =
     [("nginx", "nginx-full", "is a proxy that benchmarks compare with; its service is not started")];
 
-/// The same for other machines, emulated.
-const EMULATION_PROGRAMS: [(&str, &str, &str); 4] = [
+/// The same for other machines, emulated. What is no command has its path.
+const EMULATION_PROGRAMS: [(&str, &str, &str); 6] = [
     ("qemu-system-x86_64", "qemu-system-x86", "emulates PCs"),
     ("qemu-system-aarch64", "qemu-system-arm", "emulates the processors of Raspberry Pis"),
     ("depmod", "kmod", "tells which modules of a kernel need which"),
+    ("xz", "xz-utils", "unpacks modules of kernels"),
+    ("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring", "tells that they are Debian's"),
     ("clang", "clang", "compiles the C in crates for other architectures"),
 ];
 
@@ -220,8 +222,7 @@ fn describe(step: &Step) -> String {
     match step {
         Step::Packages(packages) => {
             let reason = |package: &String| {
-                let mut programs =
-                    PROGRAMS.iter().chain(&PACKAGING_PROGRAMS).chain(&PEERS).chain(&EMULATION_PROGRAMS);
+                let mut programs = PROGRAMS.iter().chain(&PACKAGING_PROGRAMS).chain(&PEERS).chain(&EMULATION_PROGRAMS);
                 let program = programs.find(|(_, name, _)| name == package);
                 program.map_or("bpf-linker is built with it", |(_, _, reason)| reason)
             };

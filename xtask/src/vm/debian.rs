@@ -82,7 +82,11 @@ impl Archive {
             let path = self.directory.join(name);
             fs::write(&path, content).with_context(|| format!("write {}", path.display()))?;
         }
-        self.apt("apt-get --quiet update").run()
+        let update = self.apt("apt-get --quiet update").run();
+        update.context(
+            "learn of Debian's packages: kernels are downloaded from deb.debian.org, by the proxy of the environment \
+             variable http_proxy where there is one",
+        )
     }
 
     fn configuration(&self) -> String {
@@ -93,7 +97,7 @@ impl Archive {
              APT::Install-Recommends \"false\";\nAPT::Sandbox::User \"root\";\nAcquire::Languages \"none\";\n\
              Dir::State \"{directory}\";\nDir::State::status \"{directory}/status\";\nDir::Cache \"{directory}\";\n\
              Dir::Etc::sourcelist \"{directory}/sources\";\nDir::Etc::sourceparts \"/dev/null\";\n\
-             Dir::Etc::parts \"/dev/null\";\n"
+             Dir::Etc::parts \"/dev/null\";\nAPT::Update::Error-Mode \"any\";\nAcquire::http::Timeout \"20\";\n"
         )
     }
 
