@@ -38,20 +38,25 @@ const fn whole(program: &'static str, extent: Extent) -> Group {
     Group { name: program, program, part: "", mode: "", cables: "", extent }
 }
 
-/// Not the transfers of a hundred megabytes: on a processor as slow as this the stand-in that receives them answers no check
-/// meanwhile, and is taken for down.
-const ALL: [Group; 12] = [
+/// Not the transfers of a hundred megabytes from end to end: on a processor as slow as this the stand-in that receives them
+/// answers no check meanwhile, and is taken for down.
+const ALL: [Group; 17] = [
     whole("abi", Extent::Short),
     whole("vlan", Extent::Short),
     Group { name: "serves", part: "serves_all", ..whole("e2e", Extent::Short) },
     Group { name: "serves-tc", part: "serves_all", mode: "tc", ..whole("e2e", Extent::Short) },
+    Group { name: "serves-generic", part: "serves_all", mode: "generic", ..whole("e2e", Extent::Full) },
     whole("cables", Extent::Full),
     Group { name: "bad-cables", cables: BAD_CABLES, ..whole("cables", Extent::Full) },
+    whole("tc", Extent::Full),
     Group { name: "untouched", part: "untouched", ..whole("e2e", Extent::Full) },
     Group { name: "follows", part: "follows_a_backend", ..whole("e2e", Extent::Full) },
     whole("fragments", Extent::Full),
     whole("icmp", Extent::Full),
+    whole("local", Extent::Full),
     whole("takeover", Extent::Full),
+    Group { name: "takeover-tc", mode: "tc", ..whole("takeover", Extent::Full) },
+    whole("lifecycle", Extent::Full),
     whole("datapath", Extent::Full),
 ];
 
