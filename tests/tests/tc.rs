@@ -36,16 +36,17 @@ fn traffic(status: &Value) -> [(u64, u64); 2] {
     })
 }
 
-/// With all that interfaces leave to hardware, 100 MiB each way, to a backend here and to one behind the wire, in both
+/// With all that interfaces leave to hardware, megabytes each way, to a backend here and to one behind the wire, in both
 /// families: the bytes are right, and packets are as large as they came.
 #[test]
 fn segments_stay_together() -> Result<()> {
-    const SIZE: u64 = 100 * MIB;
+    const SIZE: u64 = 32 * MIB;
     let lab = Lab::with_wire(LabOptions { nodes: 2, clients: 1 }, Wire::Offloading)?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let expected = pattern_sha256(SIZE);
     for backend in lab.nodes() {
-        let configuration = cluster::configuration([backend], Persistence::Client);
+        // On a slow machine a backend has no time for checks meanwhile.
+        let configuration = cluster::unchecked(&cluster::configuration([backend], Persistence::Client));
         let agent = cluster::start_agent_in(lab.node(1), &configuration, "tc")?;
         lab.client(1).namespace().block_on(async {
             for vip in cluster::https() {
