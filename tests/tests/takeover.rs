@@ -373,9 +373,10 @@ fn is_master(agent: &Agent<'_>) -> bool {
 fn a_master_stays_master() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
-    let configuration = cluster::elected(lab.nodes(), "interval = '1s'");
+    // What a slow processor takes to verify the programs is less than what the other one waits for adverts.
+    let configuration = cluster::elected(lab.nodes(), "interval = '2s'");
     let mut agent = cluster::start_agent(lab.node(1), &configuration)?;
-    poll::until("node1 to be master", SOON, || is_master(&agent))?;
+    poll::until("node1 to be master", 2 * SOON, || is_master(&agent))?;
     let other = cluster::start_agent(lab.node(2), &configuration)?;
     let before = transitions(&other)?;
     let talks = Conversations::start(lab.client(1).namespace(), &topics())?;
