@@ -60,7 +60,7 @@ enum Arguments {
         /// Only what takes minutes.
         #[arg(long)]
         short: bool,
-        /// Only these groups of tests, such as `cables`.
+        /// Only these groups of tests, such as `cables`, or some tests of one, such as `takeover:another_layout`.
         #[arg(last = true)]
         groups: Vec<String>,
     },

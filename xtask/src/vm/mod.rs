@@ -133,7 +133,12 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(kernel: Kernel, directory: &Path, groups: &[Group], programs: &BTreeMap<String, PathBuf>) -> Result<Self> {
+    fn new(
+        kernel: Kernel,
+        directory: &Path,
+        groups: &[Group<'_>],
+        programs: &BTreeMap<String, PathBuf>,
+    ) -> Result<Self> {
         let archive = Archive::new(directory, kernel.architecture);
         let unpacked = archive.unpack_first_dependency(kernel.package)?;
         let image = only_one(&unpacked.join("boot"), "vmlinuz-")?;

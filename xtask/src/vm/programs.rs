@@ -15,7 +15,7 @@ use crate::{
 const PROFILE: &str = "emulated";
 
 /// Builds what these groups need: where each program is, by its name.
-pub fn build(architecture: Architecture, groups: &[Group]) -> Result<BTreeMap<String, PathBuf>> {
+pub fn build(architecture: Architecture, groups: &[Group<'_>]) -> Result<BTreeMap<String, PathBuf>> {
     let tests = groups.iter().flat_map(|group| ["--test", group.program]);
     let command = if Some(architecture) == Architecture::native() {
         // As for `cargo xtask test`: what one has built, the other need not build again.

@@ -6,13 +6,13 @@ use anyhow::{Result, bail};
 
 /// Tests that are counted together.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Group {
+pub struct Group<'a> {
     /// What it is called, in one word.
     pub name: &'static str,
     /// The program: one of those in `tests/tests`.
     pub program: &'static str,
     /// Part of the names of its tests; all of them, if it is empty.
-    pub part: &'static str,
+    pub part: &'a str,
     /// The mode of the agents in it, for tests that do not choose one; their usual one, if it is empty.
     pub mode: &'static str,
     /// What `tc` is told of the lab's cables: arguments of `netem`. Nothing, if it is empty.
@@ -34,13 +34,13 @@ pub enum Extent {
 const BAD_CABLES: &str = "delay 2ms 1ms reorder 25% loss 1% duplicate 1%";
 
 /// All tests of a program.
-const fn whole(program: &'static str, extent: Extent) -> Group {
+const fn whole(program: &'static str, extent: Extent) -> Group<'static> {
     Group { name: program, program, part: "", mode: "", cables: "", extent }
 }
 
 /// Not the transfers of a hundred megabytes from end to end: on a processor as slow as this the stand-in that receives them
 /// answers no check meanwhile, and is taken for down.
-const ALL: [Group; 17] = [
+const ALL: [Group<'_>; 17] = [
     whole("abi", Extent::Short),
     whole("vlan", Extent::Short),
     Group { name: "serves", part: "serves_all", ..whole("e2e", Extent::Short) },
@@ -60,26 +60,29 @@ const ALL: [Group; 17] = [
     whole("datapath", Extent::Full),
 ];
 
-/// The groups to run: of these names, or, if there are none, all of that extent.
+/// The groups to run: of these names, or, if there are none, all of that extent. A name can be followed by a colon and part
+/// of the names of tests, and then only those are run.
 ///
 /// # Errors
 /// If there is none of a name.
-pub fn choose(names: &[String], extent: Extent) -> Result<Vec<Group>> {
-    for name in names {
-        if !ALL.iter().any(|group| group.name == name) {
-            let known: Vec<_> = ALL.iter().map(|group| group.name).collect();
-            bail!("there is no group of tests {name}; there are {}", known.join(", "));
-        }
+pub fn choose(names: &[String], extent: Extent) -> Result<Vec<Group<'_>>> {
+    if names.is_empty() {
+        return Ok(ALL.into_iter().filter(|group| extent == Extent::Full || group.extent == Extent::Short).collect());
     }
-    let is_chosen = |group: &Group| {
-        let is_asked_for = names.iter().any(|name| name == group.name);
-        is_asked_for || (names.is_empty() && (extent == Extent::Full || group.extent == Extent::Short))
+    names.iter().map(|name| find(name)).collect()
+}
+
+fn find(name: &str) -> Result<Group<'_>> {
+    let (name, part) = name.split_once(':').map_or((name, None), |(name, part)| (name, Some(part)));
+    let Some(group) = ALL.into_iter().find(|group| group.name == name) else {
+        let known: Vec<_> = ALL.iter().map(|group| group.name).collect();
+        bail!("there is no group of tests {name}; there are {}", known.join(", "));
     };
-    Ok(ALL.into_iter().filter(is_chosen).collect())
+    Ok(Group { part: part.unwrap_or(group.part), ..group })
 }
 
 /// The line that tells a machine to run a group whose program is at this path.
-pub fn line(group: &Group, program: &str) -> String {
+pub fn line(group: &Group<'_>, program: &str) -> String {
     let Group { name, part, mode, cables, .. } = *group;
     let fields = [name, program, part, mode, cables].map(|field| if field.is_empty() { "-" } else { field });
     format!("{}\n", fields.join("\t"))
@@ -91,12 +94,19 @@ mod tests {
 
     #[test]
     fn groups_are_chosen_by_name_or_by_extent() {
-        let names = |chosen: Vec<Group>| chosen.iter().map(|group| group.name).collect::<Vec<_>>();
+        let names = |chosen: Vec<Group<'_>>| chosen.iter().map(|group| group.name).collect::<Vec<_>>();
         assert_eq!(choose(&[], Extent::Full).map(names).ok(), Some(names(ALL.to_vec())));
         let short = choose(&[], Extent::Short).expect("no name can be wrong");
         assert!(!short.is_empty() && short.len() < ALL.len());
         assert_eq!(choose(&["icmp".to_owned()], Extent::Short).map(names).ok(), Some(vec!["icmp"]));
         assert!(choose(&["e3e".to_owned()], Extent::Full).is_err());
+    }
+
+    #[test]
+    fn some_tests_of_a_group_are_chosen_by_part_of_their_names() {
+        let names = ["takeover-tc:another_layout".to_owned()];
+        let chosen = choose(&names, Extent::Full).expect("there is such a group");
+        assert_eq!(chosen.iter().map(|group| (group.mode, group.part)).collect::<Vec<_>>(), [("tc", "another_layout")]);
     }
 
     #[test]
