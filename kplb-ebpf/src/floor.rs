@@ -11,7 +11,7 @@ use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
     helpers::generated::{bpf_l4_csum_replace, bpf_redirect, bpf_skb_vlan_push},
     macros::{classifier, map, xdp},
-    maps::{Array, ProgramArray},
+    maps::{Array, PerCpuArray, ProgramArray},
     programs::{TcContext, XdpContext},
 };
 
@@ -32,6 +32,8 @@ struct Template {
     n_variants: u32,
     /// Runs so far.
     run: u32,
+    /// Where in the frame the TCP checksum is, for [`floor_feed`].
+    checksum_at: u32,
 }
 
 #[map]
@@ -145,8 +147,9 @@ fn floor_restore_tc(ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
+/// Puts the frame back; returns by how much its number differs from the template's.
 #[inline(always)]
-fn restore(ctx: &impl Frame) -> Option<()> {
+fn restore(ctx: &impl Frame) -> Option<u16> {
     let template = TEMPLATE.get_ptr_mut(0)?;
     // SAFETY: the one value of the map; its only writers are this program and, before it runs, the agent.
     let template = unsafe { &mut *template };
@@ -164,6 +167,59 @@ fn restore(ctx: &impl Frame) -> Option<()> {
     template.run = template.run.wrapping_add(1);
     // SAFETY: within the packet by the check of `at`.
     unsafe { *number = u16::from_be(*number).wrapping_add(variant as u16).to_be() };
+    Some(variant as u16)
+}
+
+/// Puts the frame back, with a checksum that is right, and sends it out by the interface that it seems to have come in by:
+/// run on live frames, it feeds whatever is at the other end.
+///
+/// # Minimum kernel version
+/// 5.18, for live frames.
+#[xdp(frags)]
+fn floor_feed(ctx: XdpContext) -> u32 {
+    feed(&ctx).map_or(xdp_action::XDP_ABORTED, |()| xdp_action::XDP_TX)
+}
+
+#[inline(always)]
+fn feed(ctx: &XdpContext) -> Option<()> {
+    let variant = restore(ctx)?;
+    let checksum_at = TEMPLATE.get(0)?.checksum_at;
+    let checksum: *mut u16 = at(ctx, checksum_at as usize & 63)?;
+    // SAFETY: within the packet by the check of `at`.
+    unsafe {
+        // RFC 1624, where the old number and the new one differ by the variant.
+        let sum = u32::from(!u16::from_be(*checksum)) + u32::from(variant);
+        *checksum = (!((sum & 0xffff) + (sum >> 16)) as u16).to_be();
+    }
+    Some(())
+}
+
+/// From which IPv4 address frames are, in memory order, that [`floor_count`] counts.
+#[map]
+static ARRIVING: Array<u32> = Array::with_max_entries(1, 0);
+
+/// How many of them there were.
+#[map]
+static ARRIVED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Drops everything, and counts what has arrived.
+#[xdp(frags)]
+fn floor_count(ctx: XdpContext) -> u32 {
+    count(&ctx);
+    xdp_action::XDP_DROP
+}
+
+#[inline(always)]
+fn count(ctx: &XdpContext) -> Option<()> {
+    let ethertype: *mut u16 = at(ctx, 12)?;
+    let source: *mut [u16; 2] = at(ctx, 26)?;
+    // SAFETY: each pointer is within the packet by the checks of `at`.
+    let (ethertype, [low, high]) = unsafe { (*ethertype, *source) };
+    if ethertype == 0x0800_u16.to_be() && *ARRIVING.get(0)? == u32::from(low) | u32::from(high) << 16 {
+        let n = ARRIVED.get_ptr_mut(0)?;
+        // SAFETY: a value of this processor's alone.
+        unsafe { *n += 1 };
+    }
     Some(())
 }
 

@@ -16,6 +16,8 @@ pub enum Subject {
     Datapath,
     /// What clients notice of backends that fail.
     Failover,
+    /// How many packets a second one processor forwards, next to a program that swaps MAC addresses.
+    Forwarding,
     /// How costs grow with services, backends and flows.
     Growth,
     /// Rates, latencies and processor time next to what people use today.
@@ -33,6 +35,7 @@ pub fn run(subject: Subject, arguments: &[String]) -> Result<()> {
     let name = match subject {
         Subject::Datapath => "bench-datapath",
         Subject::Failover => "bench-failover",
+        Subject::Forwarding => "bench-forwarding",
         Subject::Growth => "bench-growth",
         Subject::Peers => "bench-peers",
         Subject::Vip => "bench-vip",

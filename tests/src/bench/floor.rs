@@ -17,12 +17,29 @@ const FRAME: usize = 128;
 /// As the BPF object has it.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Template {
+pub(super) struct Template {
     frame: [u8; FRAME],
     length: u32,
     vary_at: u32,
     n_variants: u32,
     run: u32,
+    checksum_at: u32,
+}
+
+impl Template {
+    /// A frame to put back, whose two bytes at `vary_at` count up from run to run, `n_variants` of them.
+    pub(super) fn new(frame: &[u8], vary_at: u32, n_variants: u32) -> Self {
+        // Whole words; what is beyond them no program changes.
+        let length = (frame.len() / 8 * 8).min(FRAME);
+        let mut bytes = [0; FRAME];
+        bytes[..length].copy_from_slice(&frame[..length]);
+        Self { frame: bytes, length: length as u32, vary_at, n_variants, run: 0, checksum_at: 0 }
+    }
+
+    /// The same, with a TCP checksum there that follows.
+    pub(super) fn with_checksum(self, checksum_at: u32) -> Self {
+        Self { checksum_at, ..self }
+    }
 }
 
 // SAFETY: `repr(C)` of integers without padding, valid for every bit pattern.
@@ -109,11 +126,7 @@ impl Floor {
         n_variants: u32,
         n_runs: u32,
     ) -> Result<Duration> {
-        let mut template = Template { frame: [0; FRAME], length: 0, vary_at, n_variants, run: 0 };
-        // Whole words; what is beyond them no program changes.
-        let length = (frame.len() / 8 * 8).min(FRAME);
-        template.frame[..length].copy_from_slice(&frame[..length]);
-        template.length = u32::try_from(length)?;
+        let template = Template::new(frame, vary_at, n_variants);
         let mut templates: Array<_, Template> = self.ebpf.map_mut("TEMPLATE").context("no TEMPLATE")?.try_into()?;
         templates.set(0, template, 0)?;
         let (restore, slots) = match self.ingress {

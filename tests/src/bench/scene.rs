@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use aya::programs::SchedClassifier;
 use kplb::{dataplane::FlowTableSizes, model::NodeFacts};
 use kplb_common::net::Mac;
 
@@ -18,13 +19,13 @@ use crate::{
     testbed::{Hook, Ingress, Testbed},
 };
 
-const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
-const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 2, 1];
+pub(super) const NODE_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
+pub(super) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 2, 1];
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
-const PORT: u16 = 6443;
+pub(super) const PORT: u16 = 6443;
 /// The first of the ports that a frame's varied bytes count through.
-const FIRST_PORT: u16 = 0;
+pub(super) const FIRST_PORT: u16 = 0;
 
 /// Which packets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -80,7 +81,7 @@ pub enum Family {
 }
 
 impl Family {
-    fn address(self, last: u8) -> IpAddr {
+    pub(super) fn address(self, last: u8) -> IpAddr {
         match self {
             Self::V4 => Ipv4Addr::new(198, 18, 0, last).into(),
             Self::V6 => Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, last.into()).into(),
@@ -88,7 +89,7 @@ impl Family {
     }
 
     /// Of a backend, or of one of more clients than the first.
-    fn nth(self, group: u8, number: u16) -> IpAddr {
+    pub(super) fn nth(self, group: u8, number: u16) -> IpAddr {
         let [high, low] = number.to_be_bytes();
         match self {
             Self::V4 => Ipv4Addr::new(198, 18 + group % 2, 64 + high, low).into(),
@@ -136,6 +137,14 @@ impl Scene {
             Ingress::Xdp => Measured::Xdp(dataplane.xdp()?),
             Ingress::Tc => Measured::Tc(dataplane.tc_ingress()?),
         })
+    }
+
+    /// The program at egress.
+    ///
+    /// # Errors
+    /// None that a loaded program could have.
+    pub(super) fn egress(&self) -> Result<&SchedClassifier> {
+        self.testbed.dataplane().tc()
     }
 
     /// The programs and maps.

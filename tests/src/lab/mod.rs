@@ -27,7 +27,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
-pub use self::host::{Addresses, Host, LinkState, Role};
+pub use self::{
+    host::{Addresses, Host, LinkState, Role},
+    port::attach_xdp,
+};
 use crate::netns::Namespace;
 
 /// How many hosts a lab has.

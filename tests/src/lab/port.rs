@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
     ptr,
 };
 
@@ -56,7 +56,6 @@ struct LinkCreate {
 ///
 /// 5.18, for programs that take packets in fragments (any MTU).
 pub(super) fn poll_for_xdp(interface: &str) -> Result<OwnedFd> {
-    let index = if_nametoindex(interface).with_context(|| format!("find {interface}"))?;
     let load = ProgLoad {
         prog_type: BPF_PROG_TYPE_XDP,
         n_instructions: 2,
@@ -70,6 +69,16 @@ pub(super) fn poll_for_xdp(interface: &str) -> Result<OwnedFd> {
     };
     // SAFETY: the attribute is what the command takes, and what it points to lives until the end of this function.
     let program = unsafe { bpf(BPF_PROG_LOAD, &load) }.context("load an XDP program that passes everything")?;
+    attach_xdp(program.as_fd(), interface)
+}
+
+/// Attaches an XDP program to an interface of the calling thread's namespace, in the driver. It stays until the descriptor is
+/// closed.
+///
+/// # Errors
+/// If there is no such interface, or the kernel refuses.
+pub fn attach_xdp(program: BorrowedFd<'_>, interface: &str) -> Result<OwnedFd> {
+    let index = if_nametoindex(interface).with_context(|| format!("find {interface}"))?;
     let create = LinkCreate {
         program: c_uint::try_from(program.as_raw_fd())?,
         interface: index,

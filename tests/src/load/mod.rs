@@ -35,7 +35,7 @@ const CHUNK: usize = 256 * 1024;
 ///
 /// # Errors
 /// If there is no such processor.
-fn pin(processor: usize) -> nix::Result<()> {
+pub(crate) fn pin(processor: usize) -> nix::Result<()> {
     let mut set = nix::sched::CpuSet::new();
     set.set(processor)?;
     nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
