@@ -85,8 +85,8 @@ pub struct Stage {
 /// What is kept for the forwarder to run.
 enum What {
     Kernel,
-    Xdp { scene: Scene, _attached: OwnedFd },
-    Tc { scene: Scene, _attached: [SchedClassifier; 2] },
+    Xdp { scene: Box<Scene>, _attached: OwnedFd },
+    Tc { scene: Box<Scene>, _attached: Box<[SchedClassifier; 2]> },
 }
 
 impl Stage {
@@ -96,10 +96,10 @@ impl Stage {
     /// If it does not start, or does not forward.
     pub fn new(forwarder: Forwarder, processor: usize) -> Result<Self> {
         let mut wire = Wire::new(NODE_MAC, processor)?;
-        let load = |ingress| -> Result<Scene> {
+        let load = |ingress| -> Result<Box<Scene>> {
             let scene = Scene::load(ingress, Family::V4, Shape::usual(1 << 19))?;
             scene.establish(ESTABLISHED)?;
-            Ok(scene)
+            Ok(Box::new(scene))
         };
         let what = match forwarder {
             Forwarder::Nothing => {
@@ -119,7 +119,7 @@ impl Stage {
                 wire.attach_floor("floor_pass")?;
                 let scene = load(Ingress::Tc)?;
                 let attached = attach_tc(&wire, &scene)?;
-                What::Tc { scene, _attached: attached }
+                What::Tc { scene, _attached: Box::new(attached) }
             }
             Forwarder::Nft => {
                 // Or its interface would not poll. Receive offload (GRO) makes it do so as well, and costs more here, where there
