@@ -104,6 +104,14 @@ impl Mac {
         let [[a, b], [c, d], [e, f]] = [self.0[0].to_ne_bytes(), self.0[1].to_ne_bytes(), self.0[2].to_ne_bytes()];
         [a, b, c, d, e, f]
     }
+
+    /// The same address, word by word. Where LLVM cannot know that a copy does not overlap what it is a copy of, it calls a
+    /// function on BPF that goes from byte to byte.
+    #[inline(always)]
+    pub const fn by_words(self) -> Self {
+        let [first, second, third] = self.0;
+        Self([first, second, third])
+    }
 }
 
 impl fmt::Display for Mac {

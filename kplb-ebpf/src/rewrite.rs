@@ -57,7 +57,7 @@ pub fn way<F: Family, P: Packet>(packet: &P, layout: &impl Layout, flow: &Flow<F
         return way_to_backend::<F, P>(packet, layout, backend, is_local);
     }
     check_hops::<F, P>(packet, layout)?;
-    Ok(Way { reason: ForwardReason::ToClient, next_hop: flow.client_mac })
+    Ok(Way { reason: ForwardReason::ToClient, next_hop: flow.client_mac.by_words() })
 }
 
 /// The backend of a flow, if its packets are sent on.
@@ -85,7 +85,7 @@ pub fn way_to_backend<F: Family, P: Packet>(
     if backend.mac == Mac::UNRESOLVED {
         return Err(Verdict::Drop(DropReason::NoNeighbour));
     }
-    Ok(Way { reason: ForwardReason::ToBackend, next_hop: backend.mac })
+    Ok(Way { reason: ForwardReason::ToBackend, next_hop: backend.mac.by_words() })
 }
 
 /// A packet that is sent on needs a hop for it (RFC 1812, 5.3.1; RFC 8200, section 3).
@@ -102,7 +102,7 @@ fn check_hops<F: Family, P: Packet>(packet: &P, layout: &impl Layout) -> Result<
 pub fn set_out<F: Family, P: Packet>(packet: &P, layout: &impl Layout, node: &Node, way: &Way) {
     if let Some(ethernet) = packet.header::<Ethernet>(0) {
         ethernet.destination = way.next_hop;
-        ethernet.source = node.mac;
+        ethernet.source = node.mac.by_words();
     }
     if let Some(ip) = packet.header::<F::Header>(layout.l3()) {
         F::take_hop(ip);
