@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use aya::util::KernelVersion;
 use nix::{
     libc,
     sys::uio::{readv, writev},
@@ -24,9 +25,10 @@ const TUNSETOFFLOAD: libc::Ioctl = 0x4004_54d0;
 const IFF_TAP: u16 = 0x0002;
 const IFF_NO_PI: u16 = 0x1000;
 const IFF_VNET_HDR: u16 = 0x4000;
-/// Checksums, and segmentation of TCP over IPv4 and IPv6, of which explicit congestion notification is no obstacle, and of UDP
-/// over both.
-const OFFLOADS: libc::c_ulong = 0x01 | 0x02 | 0x04 | 0x08 | 0x20 | 0x40;
+/// Checksums, and segmentation of TCP over IPv4 and IPv6, of which explicit congestion notification is no obstacle.
+const OFFLOADS: libc::c_ulong = 0x01 | 0x02 | 0x04 | 0x08;
+/// Segmentation of UDP over both.
+const DATAGRAM_OFFLOADS: libc::c_ulong = 0x20 | 0x40;
 
 // include/uapi/linux/virtio_net.h
 const NEEDS_CHECKSUM: u8 = 1;
@@ -81,6 +83,14 @@ struct InterfaceRequest {
     _rest: [u8; 22],
 }
 
+/// Whether the kernel's interfaces of this kind take datagrams of many segments ([`SegmentKind::Udp`]): from 6.2 on.
+///
+/// # Errors
+/// If the kernel does not tell its version.
+pub fn takes_segments_of_datagrams() -> Result<bool> {
+    Ok(KernelVersion::current()? >= KernelVersion::new(6, 2, 0))
+}
+
 impl Tap {
     /// Makes the interface, and takes it up.
     ///
@@ -91,6 +101,7 @@ impl Tap {
         let mut request =
             InterfaceRequest { name: [0; libc::IFNAMSIZ], flags: IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, _rest: [0; 22] };
         request.name[..name.len()].copy_from_slice(name.as_bytes());
+        let offloads = if takes_segments_of_datagrams()? { OFFLOADS | DATAGRAM_OFFLOADS } else { OFFLOADS };
         let file = namespace.run(move || -> Result<File> {
             let file = OpenOptions::new()
                 .read(true)
@@ -101,7 +112,7 @@ impl Tap {
             // SAFETY: the request is a `struct ifreq` with a name that ends.
             check(unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, &raw const request) }).context("make a tap")?;
             // SAFETY: takes a number.
-            check(unsafe { libc::ioctl(file.as_raw_fd(), TUNSETOFFLOAD, OFFLOADS) })
+            check(unsafe { libc::ioctl(file.as_raw_fd(), TUNSETOFFLOAD, offloads) })
                 .context("set offloads of a tap")?;
             Ok(file)
         })?;
