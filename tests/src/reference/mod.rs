@@ -15,6 +15,7 @@ mod icmp;
 mod open;
 mod parse;
 mod rewrite;
+mod strange;
 
 mod frame;
 pub mod generate;
@@ -39,13 +40,13 @@ use kplb::{
 use kplb_common::{
     backend::{Backend, BackendState},
     flow::Direction,
-    flow_state::{ACK, FIN, FlowState, RST, SYN, next_tcp, next_udp, opens},
+    flow_state::{ACK, FlowState, RST, next_tcp, next_udp, opens},
     gate,
     net::{Be16, Ip4, Ip6, TCP},
     stats::BackendStats,
     verdict::{DropReason, ForwardReason, PassReason, ResetReason, Verdict},
 };
-use parse::{ETHERNET, Parsed, Piece, Segment, Tagged, long};
+use parse::{Parsed, Piece, Segment, Tagged, long};
 
 use crate::{
     frames::cut_padding,
@@ -137,29 +138,6 @@ impl Reference {
                 self.note_first(&segment, verdict);
                 verdict
             }
-        }
-    }
-
-    /// A frame for another MAC address. If that is one interface's, it may be this node's new one, so plain packets of flows that
-    /// are established go on.
-    fn strange_ingress(&mut self, desired: &Desired, frame: &mut [u8], tagged: &Tagged) -> Verdict {
-        let is_unicast = frame[0] & 1 == 0;
-        if !(is_unicast && tagged.l3 == ETHERNET && is_ip(tagged)) {
-            return NOT_OURS;
-        }
-        let Parsed::Segment(segment) = parse::ip(frame, tagged.l3, tagged.ethertype) else { return NOT_OURS };
-        let has_plain_header = segment.place.l4 - segment.place.l3 == if tagged.ethertype == 0x0800 { 20 } else { 40 };
-        let is_plain = has_plain_header && segment.piece.is_none() && segment.flags & (SYN | RST | FIN) == 0;
-        let known = self.flows.find(&segment.tuple).filter(|(flow, _)| flow.proof == Proof::Given);
-        match known {
-            Some((flow, direction))
-                if is_plain
-                    && may_be_ours(desired, &segment.tuple)
-                    && refusal(desired, frame, tagged.l3, &flow, direction).is_none() =>
-            {
-                self.hit(desired, frame, &segment, flow, direction)
-            }
-            _ => NOT_OURS,
         }
     }
 
