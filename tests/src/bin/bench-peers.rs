@@ -120,13 +120,12 @@ impl Loads {
             if peers.is_empty() {
                 continue;
             }
-            let medians: Vec<_> =
-                peers.iter().map(|(peer, rounds)| (*peer, Figures::median(&rounds.figures))).collect();
+            let rows: Vec<_> = peers.iter().map(|(peer, rounds)| (*peer, rounds.figures.as_slice())).collect();
             let n_rounds = peers[0].1.figures.len();
             println!(
                 "\nLoad; cables: {cables}; medians of {n_rounds} rounds of {} s\n{}",
                 arguments.seconds,
-                table(&medians)
+                table(&rows)
             );
             let distributions: Vec<_> =
                 peers.iter().map(|(peer, rounds)| (peer.to_string(), distribution(&rounds.latencies))).collect();

@@ -86,16 +86,9 @@ impl Figures {
         }
     }
 
-    /// The median of each.
-    ///
-    /// # Panics
-    /// If there was no round.
+    /// The median of each; not a number, if there was no round.
     pub fn median(rounds: &[Self]) -> Self {
-        let of = |value: fn(&Self) -> f64| {
-            let mut values: Vec<f64> = rounds.iter().map(value).collect();
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
-        };
+        let of = |value: fn(&Self) -> f64| middle(rounds.iter().map(value));
         Self {
             requests_per_second: of(|figures| figures.requests_per_second),
             cpu_us_per_request: of(|figures| figures.cpu_us_per_request),
@@ -116,17 +109,23 @@ fn microseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// A row for each balancer, with ratios to having none, and what each adds to the processors' work as a share of what HAProxy
-/// adds.
-pub fn table(rows: &[(Peer, Figures)]) -> Table {
-    let of = |peer: Peer| rows.iter().find(|(other, _)| *other == peer).map(|(_, figures)| figures);
+/// What is compared of two balancers in the same round.
+type Comparison = fn(&Figures, &Figures) -> f64;
+
+/// A row for each balancer: medians, ratios to having none, and what each adds to the processors' work as a share of what HAProxy
+/// adds. What is compared is compared within each round, since machines are not the same all the time.
+pub fn table(rows: &[(Peer, &[Figures])]) -> Table {
+    let of = |peer: Peer| rows.iter().find(|(other, _)| *other == peer).map(|(_, rounds)| *rounds);
     let (none, haproxy) = (of(Peer::None), of(Peer::Haproxy));
-    let ratio = |value: f64, base: fn(&Figures) -> f64| {
-        none.map_or_else(String::new, |none| format!("{:.2}", value / base(none)))
+    let ratio = |rounds: &[Figures], compare: Comparison| {
+        let Some(none) = none else { return String::new() };
+        format!("{:.2}", middle(rounds.iter().zip(none).map(|(figures, none)| compare(figures, none))))
     };
-    let added = |value: f64, base: fn(&Figures) -> f64| match (none, haproxy) {
-        (Some(none), Some(haproxy)) => format!("{:.2}", (value - base(none)) / (base(haproxy) - base(none))),
-        _ => String::new(),
+    let added = |rounds: &[Figures], of: fn(&Figures) -> f64| {
+        let (Some(none), Some(haproxy)) = (none, haproxy) else { return String::new() };
+        let shares = rounds.iter().zip(none).zip(haproxy);
+        let shares = shares.map(|((figures, none), haproxy)| (of(figures) - of(none)) / (of(haproxy) - of(none)));
+        format!("{:.2}", middle(shares))
     };
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
@@ -139,6 +138,7 @@ pub fn table(rows: &[(Peer, Figures)]) -> Table {
         "GiB/s",
         "ratio",
         "p50 us",
+        "ratio",
         "p99",
         "p99.9",
         "CPU us/req",
@@ -150,34 +150,43 @@ pub fn table(rows: &[(Peer, Figures)]) -> Table {
         "failed",
         "MiB",
     ]);
-    for (peer, figures) in rows {
+    for (peer, rounds) in rows {
+        let figures = Figures::median(rounds);
         table.add_row([
             peer.to_string(),
             format!("{:.0}", figures.requests_per_second),
-            ratio(figures.requests_per_second, |base| base.requests_per_second),
+            ratio(rounds, |a, b| a.requests_per_second / b.requests_per_second),
             format!("{:.0}", figures.connections_per_second),
-            ratio(figures.connections_per_second, |base| base.connections_per_second),
+            ratio(rounds, |a, b| a.connections_per_second / b.connections_per_second),
             format!("{:.2}", figures.gib_per_second),
-            ratio(figures.gib_per_second, |base| base.gib_per_second),
+            ratio(rounds, |a, b| a.gib_per_second / b.gib_per_second),
             format!("{:.1}", figures.p50_us),
+            ratio(rounds, |a, b| a.p50_us / b.p50_us),
             format!("{:.0}", figures.p99_us),
             format!("{:.0}", figures.p999_us),
             format!("{:.1}", figures.cpu_us_per_request),
-            added(figures.cpu_us_per_request, |base| base.cpu_us_per_request),
+            added(rounds, |figures| figures.cpu_us_per_request),
             format!("{:.0}", figures.cpu_us_per_connection),
-            added(figures.cpu_us_per_connection, |base| base.cpu_us_per_connection),
+            added(rounds, |figures| figures.cpu_us_per_connection),
             format!("{:.2}", figures.cpu_s_per_gib),
-            added(figures.cpu_s_per_gib, |base| base.cpu_s_per_gib),
+            added(rounds, |figures| figures.cpu_s_per_gib),
             format!("{:.0}", figures.failed),
             format!("{:.1}", figures.resident_mib),
         ]);
     }
-    for column in 1..18 {
+    for column in 1..19 {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
     table
+}
+
+/// The one in the middle; not a number, if there is none.
+fn middle(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 #[cfg(test)]
@@ -197,12 +206,20 @@ mod tests {
 
     #[test]
     fn ratios_are_to_none_and_to_what_haproxy_adds() {
-        let row = |peer, requests_per_second, cpu_us_per_request| {
-            (peer, Figures { requests_per_second, cpu_us_per_request, ..Figures::default() })
+        let rounds = |rounds: [(f64, f64); 3]| {
+            rounds.map(|(requests_per_second, cpu_us_per_request)| Figures {
+                requests_per_second,
+                cpu_us_per_request,
+                ..Figures::default()
+            })
         };
-        let rows = [row(Peer::None, 1000.0, 10.0), row(Peer::Haproxy, 400.0, 30.0), row(Peer::Tc, 900.0, 14.0)];
+        // A machine that is half as fast in one round.
+        let none = rounds([(1000.0, 10.0), (500.0, 20.0), (1000.0, 10.0)]);
+        let haproxy = rounds([(400.0, 30.0), (200.0, 60.0), (400.0, 30.0)]);
+        let tc = rounds([(900.0, 14.0), (450.0, 28.0), (800.0, 16.0)]);
+        let rows: [(Peer, &[Figures]); 3] = [(Peer::None, &none), (Peer::Haproxy, &haproxy), (Peer::Tc, &tc)];
         let text = table(&rows).to_string();
-        let line = text.lines().find(|line| line.starts_with("kplb, TC") || line.contains(" kplb, TC")).expect("a row");
+        let line = text.lines().find(|line| line.contains("kplb, TC")).expect("a row");
         assert!(line.contains("0.90") && line.contains("0.20"), "{text}");
     }
 }
