@@ -220,10 +220,10 @@ impl Attempts {
 
     /// The longest span without a success of those that were not over at `moment`. None if nothing ever succeeded.
     ///
-    /// One that nothing ended counts to the last attempt's end.
+    /// One that nothing ended counts to the beginning of the last attempt: what is given up later was not asked later.
     pub fn outage_after(&self, moment: Instant) -> Option<Outage> {
         let successes: Vec<Instant> = self.answered().map(|attempt| attempt.end).collect();
-        let last = self.attempts.last()?.end;
+        let last = self.attempts.iter().map(|attempt| attempt.start).max()?;
         let between = successes.windows(2).map(|pair| Outage { from: pair[0], until: Some(pair[1]) });
         let after = successes.last().map(|from| Outage { from: *from, until: None });
         between
@@ -328,6 +328,17 @@ mod tests {
         assert_eq!(record.servers_after(at(85)), BTreeSet::from(["a", "b"]));
         assert_eq!(record.n_answered_by_after("b", at(0)), 2);
         assert_eq!(record.errors(), BTreeMap::from([("no", 2)]));
+    }
+
+    #[test]
+    fn what_is_given_up_at_the_end_is_no_outage_of_its_own() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut record = attempts(start, &[(0, Ok("a")), (10, Err("no")), (60, Ok("b")), (70, Ok("b"))]);
+        let mut stuck = record.attempts.remove(1);
+        stuck.end = at(960);
+        record.attempts.push(stuck);
+        assert_eq!(record.outage_after(at(0)), Some(Outage { from: at(1), until: Some(at(61)) }));
     }
 
     #[test]
