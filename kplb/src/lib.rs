@@ -20,6 +20,7 @@ pub mod announce;
 pub mod bpffs;
 pub mod cgroup;
 pub mod driver;
+pub mod heap;
 pub mod netlink;
 pub mod packet_socket;
 pub mod privileges;

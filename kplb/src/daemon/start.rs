@@ -43,6 +43,7 @@ use crate::{
     driver::Driver,
     election::HEARTBEAT,
     health::fsm::Health,
+    heap,
     ids::Ids,
     maglev::Rings,
     metrics::server::Listener,
@@ -112,6 +113,8 @@ pub(super) async fn start<'a>(
 
     bpffs::ensure(&options.pin_root)?;
     let dataplane = added.dataplane.insert(load(options, &device, predecessor, native)?);
+    // Programs are many times as large on their way to the kernel; and before the election locks what there is.
+    heap::give_back();
     let mut rings = Rings::default();
     let Succession { cast, ids, held, health } = succeed(config, dataplane)?;
     if let Some(held) = &held {

@@ -1,7 +1,7 @@
 //! Whole tables by few system calls, which aya has none for: a flow table key by key takes two calls for each entry, and
 //! begins anew whenever the key that it stands at is removed.
 //!
-//! Invariant: this is the only file of the crate with `unsafe`, and it only reads.
+//! Invariant: but for `heap`, this is the only file of the crate with `unsafe`, and it only reads.
 
 use std::{
     ffi::CString,
