@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use kplb_common::net::Mac;
 use tracing::{debug, error, info, warn};
 
 use super::{
@@ -41,8 +40,6 @@ pub(super) struct Campaign {
     vips: BTreeSet<IpAddr>,
     /// The sources of this node's adverts.
     addresses: Vec<IpAddr>,
-    /// The MAC address that the election announces.
-    mac: Mac,
     raised: BTreeSet<(bool, Fault)>,
 }
 
@@ -57,14 +54,14 @@ impl Campaign {
     ) -> Result<Self> {
         let settings = settings(vrrp, &vips, surroundings.snapshot(), surroundings.survey())?;
         let addresses = settings.iter().map(|settings| settings.address).collect();
-        let (mac, link) = (surroundings.survey().mac, surroundings.link());
+        let link = surroundings.link();
         let hooks = vrrp.notify.as_ref().map(|notify| Hooks::new(notify, interface)).transpose()?;
         let election = Election::start(
             settings,
             Equipment {
                 interface: link.name.clone(),
                 index: link.index,
-                mac,
+                mac: surroundings.survey().mac,
                 announcer: Announcer::open(&link.name)?,
                 leases,
             },
@@ -75,7 +72,7 @@ impl Campaign {
                 warn!("the election runs without {what} ({error}): a busy node may lose the VIPs for nothing");
             }
         }
-        Ok(Self { election, hooks, vrrp: vrrp.clone(), vips, addresses, mac, raised: BTreeSet::new() })
+        Ok(Self { election, hooks, vrrp: vrrp.clone(), vips, addresses, raised: BTreeSet::new() })
     }
 
     /// Waits for the next notice. Safe to cancel.
@@ -144,14 +141,6 @@ impl Campaign {
                 continue;
             }
             self.set_fault(Some(family), Fault::AddressLost, !is_there);
-        }
-    }
-
-    /// The interface has this MAC address now, and the data path knows it: announces the VIPs there.
-    pub(super) fn follow_interface(&mut self, mac: Mac) {
-        if mac != self.mac {
-            self.mac = mac;
-            self.election.moved(mac);
         }
     }
 

@@ -1,6 +1,7 @@
 //! How this node comes to hold the VIPs: because it is alone, or because it was elected.
 
 use anyhow::Result;
+use kplb_common::net::Mac;
 
 use super::{campaign::Campaign, herald::Herald};
 use crate::election::Notice;
@@ -41,11 +42,11 @@ impl Claim {
         }
     }
 
-    /// Tells the segment again where the VIPs are, if they are here.
-    pub(super) fn announce_again(&mut self) {
+    /// Tells the segment again where the VIPs are, if they are here: at this MAC address.
+    pub(super) fn announce_again(&mut self, mac: Mac) {
         match self {
             Self::Alone(herald) => herald.start(),
-            Self::Elected(campaign) => campaign.election().reannounce(),
+            Self::Elected(campaign) => campaign.election().announce(mac),
         }
     }
 }

@@ -197,7 +197,6 @@ impl Agent<'_> {
         }
         let now = self.surroundings.link();
         let is_connected_again = now.has_carrier && !before.has_carrier;
-        let has_moved = is_connected_again || now.mac != before.mac;
         let restored = if changes.topology {
             self.vips.restore(self.surroundings.addresses()).await.unwrap_or_else(|error| {
                 error!("{error:#}");
@@ -212,14 +211,9 @@ impl Agent<'_> {
         if changes.topology {
             self.banish_strays().await;
         }
-        // Before anybody is told where the VIPs are now: the data path leaves packets for another MAC address to the node's own
-        // sockets, which know nothing of its flows, and would reset them.
         let flow = self.update_or_log();
-        if let (Claim::Elected(campaign), Some(mac)) = (&mut self.claim, self.surroundings.link().mac) {
-            campaign.follow_interface(mac);
-        }
-        if has_moved || restored == Change::Done {
-            self.claim.announce_again();
+        if is_connected_again || restored == Change::Done {
+            self.claim.announce_again(self.applied.node.mac);
         }
         Ok(flow)
     }
@@ -287,7 +281,11 @@ impl Agent<'_> {
     }
 
     /// Writes what the maps lack, and ends the flows of backends that serve no longer.
+    ///
+    /// Another MAC address of the interface is announced when the data path knows it, and not before: what is sent elsewhere
+    /// it leaves to the node's own sockets, which know nothing of its flows, and would reset them.
     pub(super) fn update(&mut self) -> Result<()> {
+        let mut mac = self.applied.node.mac;
         let conditions = self.backends.conditions(Instant::now());
         let facts = self.surroundings.survey().facts();
         let desired = model::desired(&self.cast.config, &self.ids, &facts, &conditions, &mut self.rings)?;
@@ -300,6 +298,10 @@ impl Agent<'_> {
                     gone.extend(self.applied.backends.get(id).map(|backend| (*id, *backend)));
                 }
                 operation.apply(&mut self.applied);
+            }
+            if self.applied.node.mac != mac {
+                mac = self.applied.node.mac;
+                self.claim.announce_again(mac);
             }
         }
         // Now it is true.
@@ -437,7 +439,7 @@ impl Agent<'_> {
 
     async fn carry_out(&mut self, duty: Duty) -> ControlFlow<Ending> {
         let done = match (duty, &mut self.claim) {
-            (Duty::Announce, Claim::Alone(herald)) => herald.announce(self.surroundings.survey().mac, self.vips.held()),
+            (Duty::Announce, Claim::Alone(herald)) => herald.announce(self.applied.node.mac, self.vips.held()),
             (Duty::Notice(notice), Claim::Elected(campaign)) => match campaign.take(notice) {
                 Some(Move::Hold(vips)) => {
                     probe::other_owners(Occasion::Claim, self.surroundings, &vips);

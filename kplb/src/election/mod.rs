@@ -63,8 +63,7 @@ enum Order {
     Raise(Option<Family>, Fault),
     Clear(Option<Family>, Fault),
     Readdress(Box<Settings>),
-    Moved(Mac),
-    Reannounce,
+    Announce(Mac),
     Report(mpsc::SyncSender<ElectionReport>),
     Stop,
     /// With a word to the others, to have patience with adverts that come so far apart.
@@ -215,14 +214,9 @@ impl Election {
         self.order(Order::Readdress(Box::new(settings)));
     }
 
-    /// The interface has this MAC address now.
-    pub fn moved(&self, mac: Mac) {
-        self.order(Order::Moved(mac));
-    }
-
-    /// Announces the VIPs again, if this node is master.
-    pub fn reannounce(&self) {
-        self.order(Order::Reannounce);
+    /// Announces the VIPs at this MAC address from now on, and at once, if this node is master.
+    pub fn announce(&self, mac: Mac) {
+        self.order(Order::Announce(mac));
     }
 
     /// How it is; none when the thread has ended.

@@ -184,11 +184,10 @@ impl Worker {
             Order::Raise(family, fault) => self.handle_of(family, Input::FaultRaised(fault)),
             Order::Clear(family, fault) => self.handle_of(family, Input::FaultCleared(fault)),
             Order::Readdress(settings) => self.readdress(*settings),
-            Order::Moved(mac) => {
+            Order::Announce(mac) => {
                 self.mac = mac;
                 self.each(|member, _| member.reannounce());
             }
-            Order::Reannounce => self.each(|member, _| member.reannounce()),
             Order::Report(reply) => {
                 // Who asked may have gone.
                 let _ = reply.send(self.report());
