@@ -14,6 +14,7 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray, ProgramArray},
     programs::{TcContext, XdpContext},
 };
+use kplb_common::checksum;
 
 /// Bytes of a frame that [`floor_restore`] can put back.
 const FRAME: usize = 128;
@@ -55,43 +56,31 @@ fn floor_pass(_ctx: XdpContext) -> u32 {
 /// A program that parses Ethernet, IPv4 and TCP, swaps the MAC addresses and sends the frame back.
 #[xdp(frags)]
 fn floor_swap(ctx: XdpContext) -> u32 {
-    swap(&ctx).map_or(xdp_action::XDP_PASS, |()| xdp_action::XDP_TX)
+    swap(Frame::of_xdp(&ctx)).map_or(xdp_action::XDP_PASS, |()| xdp_action::XDP_TX)
 }
 
-/// Where a frame is.
-trait Frame {
-    fn start(&self) -> usize;
-    fn end(&self) -> usize;
+/// Where a frame begins and ends.
+#[derive(Clone, Copy)]
+struct Frame {
+    start: usize,
+    end: usize,
 }
 
-impl Frame for XdpContext {
+impl Frame {
     #[inline(always)]
-    fn start(&self) -> usize {
-        self.data()
+    fn of_xdp(ctx: &XdpContext) -> Self {
+        Self { start: ctx.data(), end: ctx.data_end() }
     }
 
     #[inline(always)]
-    fn end(&self) -> usize {
-        self.data_end()
-    }
-}
-
-impl Frame for TcContext {
-    #[inline(always)]
-    fn start(&self) -> usize {
-        self.data()
-    }
-
-    #[inline(always)]
-    fn end(&self) -> usize {
-        self.data_end()
+    fn of_tc(ctx: &TcContext) -> Self {
+        Self { start: ctx.data(), end: ctx.data_end() }
     }
 }
 
 #[inline(always)]
-fn at<T>(ctx: &impl Frame, offset: usize) -> Option<*mut T> {
-    let start = ctx.start();
-    (start + offset + size_of::<T>() <= ctx.end()).then_some((start + offset) as *mut T)
+fn at<T>(frame: Frame, offset: usize) -> Option<*mut T> {
+    (frame.start + offset + size_of::<T>() <= frame.end).then_some((frame.start + offset) as *mut T)
 }
 
 /// As [`floor_pass`], at TC.
@@ -103,7 +92,7 @@ fn floor_pass_tc(_ctx: TcContext) -> i32 {
 /// As [`floor_swap`], at TC.
 #[classifier]
 fn floor_swap_tc(ctx: TcContext) -> i32 {
-    match swap(&ctx) {
+    match swap(Frame::of_tc(&ctx)) {
         // SAFETY: the context is the one this program was called with.
         Some(()) => unsafe { bpf_redirect((*ctx.skb.skb).ifindex, 0) as i32 },
         None => TC_ACT_UNSPEC,
@@ -111,11 +100,11 @@ fn floor_swap_tc(ctx: TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn swap(ctx: &impl Frame) -> Option<()> {
-    let macs: *mut [[u16; 3]; 2] = at(ctx, 0)?;
-    let ethertype: *mut u16 = at(ctx, 12)?;
-    let ip: *mut [u8; 20] = at(ctx, 14)?;
-    let tcp: *mut [u8; 20] = at(ctx, 34)?;
+fn swap(frame: Frame) -> Option<()> {
+    let macs: *mut [[u16; 3]; 2] = at(frame, 0)?;
+    let ethertype: *mut u16 = at(frame, 12)?;
+    let ip: *mut [u8; 20] = at(frame, 14)?;
+    let tcp: *mut [u8; 20] = at(frame, 34)?;
     // SAFETY: each pointer is within the packet by the checks of `at`.
     unsafe {
         let is_ours = *ethertype == 0x0800_u16.to_be() && (*ip)[0] == 0x45 && (*ip)[9] == 6 && (*tcp)[12] >> 4 >= 5;
@@ -132,7 +121,7 @@ fn swap(ctx: &impl Frame) -> Option<()> {
 /// program to measure.
 #[xdp(frags)]
 fn floor_restore(ctx: XdpContext) -> u32 {
-    restore(&ctx);
+    restore(Frame::of_xdp(&ctx));
     // SAFETY: the slot is empty or holds an XDP program; an empty slot comes back here.
     unsafe { MEASURED.tail_call(&ctx, 0) };
     xdp_action::XDP_PASS
@@ -141,7 +130,7 @@ fn floor_restore(ctx: XdpContext) -> u32 {
 /// The same for a program of TC.
 #[classifier]
 fn floor_restore_tc(ctx: TcContext) -> i32 {
-    restore(&ctx);
+    restore(Frame::of_tc(&ctx));
     // SAFETY: the slot is empty or holds a program of TC; an empty slot comes back here.
     unsafe { MEASURED_TC.tail_call(&ctx, 0) };
     TC_ACT_UNSPEC
@@ -149,7 +138,7 @@ fn floor_restore_tc(ctx: TcContext) -> i32 {
 
 /// Puts the frame back; returns by how much its number differs from the template's.
 #[inline(always)]
-fn restore(ctx: &impl Frame) -> Option<u16> {
+fn restore(frame: Frame) -> Option<u16> {
     let template = TEMPLATE.get_ptr_mut(0)?;
     // SAFETY: the one value of the map; its only writers are this program and, before it runs, the agent.
     let template = unsafe { &mut *template };
@@ -158,11 +147,11 @@ fn restore(ctx: &impl Frame) -> Option<u16> {
         if offset >= template.length as usize {
             break;
         }
-        let to: *mut u64 = at(ctx, offset)?;
+        let to: *mut u64 = at(frame, offset)?;
         // SAFETY: `offset` is below the frame's length; `to` is within the packet by the check of `at`.
         unsafe { *to = ptr::read(template.frame.as_ptr().add(offset).cast()) };
     }
-    let number: *mut u16 = at(ctx, template.vary_at as usize & 63)?;
+    let number: *mut u16 = at(frame, template.vary_at as usize & 63)?;
     let variant = template.run & template.n_variants.wrapping_sub(1);
     template.run = template.run.wrapping_add(1);
     // SAFETY: within the packet by the check of `at`.
@@ -177,19 +166,18 @@ fn restore(ctx: &impl Frame) -> Option<u16> {
 /// 5.18, for live frames.
 #[xdp(frags)]
 fn floor_feed(ctx: XdpContext) -> u32 {
-    feed(&ctx).map_or(xdp_action::XDP_ABORTED, |()| xdp_action::XDP_TX)
+    feed(Frame::of_xdp(&ctx)).map_or(xdp_action::XDP_ABORTED, |()| xdp_action::XDP_TX)
 }
 
 #[inline(always)]
-fn feed(ctx: &XdpContext) -> Option<()> {
-    let variant = restore(ctx)?;
+fn feed(frame: Frame) -> Option<()> {
+    let variant = restore(frame)?;
     let checksum_at = TEMPLATE.get(0)?.checksum_at;
-    let checksum: *mut u16 = at(ctx, checksum_at as usize & 63)?;
+    let sum: *mut u16 = at(frame, checksum_at as usize & 63)?;
     // SAFETY: within the packet by the check of `at`.
     unsafe {
-        // RFC 1624, where the old number and the new one differ by the variant.
-        let sum = u32::from(!u16::from_be(*checksum)) + u32::from(variant);
-        *checksum = (!((sum & 0xffff) + (sum >> 16)) as u16).to_be();
+        // The variant is by how much the new number differs from the old one.
+        *sum = checksum::update(*sum, variant.to_be());
     }
     Some(())
 }
@@ -205,14 +193,14 @@ static ARRIVED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// Drops everything, and counts what has arrived.
 #[xdp(frags)]
 fn floor_count(ctx: XdpContext) -> u32 {
-    count(&ctx);
+    count(Frame::of_xdp(&ctx));
     xdp_action::XDP_DROP
 }
 
 #[inline(always)]
-fn count(ctx: &XdpContext) -> Option<()> {
-    let ethertype: *mut u16 = at(ctx, 12)?;
-    let source: *mut [u16; 2] = at(ctx, 26)?;
+fn count(frame: Frame) -> Option<()> {
+    let ethertype: *mut u16 = at(frame, 12)?;
+    let source: *mut [u16; 2] = at(frame, 26)?;
     // SAFETY: each pointer is within the packet by the checks of `at`.
     let (ethertype, [low, high]) = unsafe { (*ethertype, *source) };
     if ethertype == 0x0800_u16.to_be() && *ARRIVING.get(0)? == u32::from(low) | u32::from(high) << 16 {
