@@ -4,11 +4,7 @@
 use std::{
     fmt,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,6 +15,7 @@ use tokio::{
 };
 
 use crate::{
+    accounts::{Accounts, Clients},
     client::{Connection, UdpFlow},
     netns::Namespace,
     poll,
@@ -68,16 +65,7 @@ pub struct Account {
 
 /// Conversations of one host.
 #[derive(Debug)]
-pub struct Conversations {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<Result<()>>>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    accounts: Mutex<Vec<Account>>,
-    is_over: AtomicBool,
-}
+pub struct Conversations(Clients<Account>);
 
 impl Conversations {
     /// Starts them, and waits until each is well under way.
@@ -86,12 +74,8 @@ impl Conversations {
     /// If one does not come about.
     pub fn start(namespace: &Namespace, topics: &[Topic]) -> Result<Self> {
         let accounts = topics.iter().map(|topic| Account { topic: *topic, heard: Vec::new(), lost: None }).collect();
-        let shared = Arc::new(Shared { accounts: Mutex::new(accounts), is_over: AtomicBool::new(false) });
-        let thread = namespace.thread({
-            let (shared, topics) = (Arc::clone(&shared), topics.to_vec());
-            move || tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(topics, shared))
-        })?;
-        let conversations = Self { shared, thread: Some(thread) };
+        let topics = topics.to_vec();
+        let conversations = Self(Clients::start(namespace, accounts, move |accounts| run(topics, accounts))?);
         conversations.wait_until("conversations", START, |account| account.span() >= WELL_UNDER_WAY)?;
         Ok(conversations)
     }
@@ -108,7 +92,7 @@ impl Conversations {
 
     fn wait_until(&self, what: &str, deadline: Duration, is_so: impl Fn(&Account) -> bool) -> Result<()> {
         poll::until_ok(what, deadline, || {
-            for account in &*self.shared.lock() {
+            for account in &*self.0.lock() {
                 ensure!(is_so(account), "{account}");
             }
             Ok(())
@@ -119,90 +103,57 @@ impl Conversations {
     ///
     /// # Errors
     /// If one was lost or could not be had.
-    pub fn stop_after(mut self, moment: Instant, period: Duration) -> Result<Vec<Account>> {
+    pub fn stop_after(self, moment: Instant, period: Duration) -> Result<Vec<Account>> {
         poll::until("time to pass", period + START, || moment.elapsed() >= period)?;
-        self.end().context("conversations")?;
-        let accounts = std::mem::take(&mut *self.shared.lock());
+        let accounts = self.0.stop().context("conversations")?;
         for account in &accounts {
             ensure!(account.lost.is_none(), "{account}");
         }
         Ok(accounts)
     }
-
-    fn end(&mut self) -> Result<()> {
-        self.shared.is_over.store(true, Ordering::Relaxed);
-        match self.thread.take() {
-            Some(thread) => thread.join().expect("conversations do not panic"),
-            None => Ok(()),
-        }
-    }
 }
 
-impl Drop for Conversations {
-    fn drop(&mut self) {
-        // Whoever drops them has an error of his own to tell.
-        let _ = self.end();
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Vec<Account>> {
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn hear(&self, number: usize) {
-        self.lock()[number].heard.push(Instant::now());
-    }
-
-    fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::Relaxed)
-    }
-}
-
-async fn run(topics: Vec<Topic>, shared: Arc<Shared>) -> Result<()> {
+async fn run(topics: Vec<Topic>, accounts: Arc<Accounts<Account>>) -> Result<()> {
     let mut talks = JoinSet::new();
     for (number, topic) in topics.into_iter().enumerate() {
-        let shared = Arc::clone(&shared);
+        let accounts = Arc::clone(&accounts);
         talks.spawn(async move {
-            let end = talk(topic, &shared, number).await;
-            shared.lock()[number].lost = end.err().map(|error| format!("{error:#}"));
+            let end = talk(topic, &accounts, number).await;
+            accounts.lock()[number].lost = end.err().map(|error| format!("{error:#}"));
         });
     }
-    // What has stalled is not waited for.
-    let mut ticks = interval(CADENCE);
-    while !shared.is_over() {
-        ticks.tick().await;
-    }
+    accounts.over().await;
     Ok(())
 }
 
 /// Talks until it is over.
-async fn talk((manner, address): Topic, shared: &Shared, number: usize) -> Result<()> {
+async fn talk((manner, address): Topic, accounts: &Accounts<Account>, number: usize) -> Result<()> {
+    let hear = || accounts.lock()[number].heard.push(Instant::now());
     let mut ticks = interval(if manner == Manner::Requests { LEISURE } else { CADENCE });
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     match manner {
         Manner::Requests => {
             let mut connection = Connection::open(address).await?;
-            while !shared.is_over() {
+            while !accounts.is_over() {
                 ticks.tick().await;
                 connection.get("/version").await?;
-                shared.hear(number);
+                hear();
             }
         }
         Manner::Watch => {
             let mut watch = Connection::open(address).await?.watch(CADENCE).await?;
-            while !shared.is_over() {
+            while !accounts.is_over() {
                 watch.next().await?;
-                shared.hear(number);
+                hear();
             }
         }
         Manner::Datagrams => {
             let flow = UdpFlow::open(address, None).await?;
-            while !shared.is_over() {
+            while !accounts.is_over() {
                 ticks.tick().await;
                 if let Ok(answer) = timeout(GIVE_UP, flow.exchange(b"still there?")).await {
                     answer?;
-                    shared.hear(number);
+                    hear();
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Row, Table, presets};
 use serde::{Serialize, Serializer};
 
 /// Something that was measured.
@@ -80,6 +80,23 @@ impl fmt::Display for Value {
     }
 }
 
+/// The one in the middle, or zero of none.
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// A table: what each row is of to the left, and numbers to the right.
+pub(crate) fn sheet<R: Into<Row>>(header: impl Into<Row>, rows: impl IntoIterator<Item = R>) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header).add_rows(rows);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
 /// The median and the highest of what was measured in every round.
 ///
 /// # Panics
@@ -96,15 +113,12 @@ pub fn median_and_worst(rounds: &[Figure]) -> (Value, Value) {
 /// If there was no round.
 pub fn table<'a>(rows: impl IntoIterator<Item = (String, &'a [Figure])>) -> Table {
     let rows: Vec<_> = rows.into_iter().collect();
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
     let mut header = vec!["", "median", "worst"];
     if rows.iter().any(|(_, rounds)| rounds[0].reach.is_some()) {
         header.push("to reach");
     }
     let n_columns = header.len();
-    table.set_header(header);
-    for (name, rounds) in rows {
+    let rows = rows.into_iter().map(|(name, rounds)| {
         let (median, worst) = median_and_worst(rounds);
         let mut reach = String::new();
         if let Some(value) = rounds[0].reach {
@@ -113,12 +127,18 @@ pub fn table<'a>(rows: impl IntoIterator<Item = (String, &'a [Figure])>) -> Tabl
                 reach += if median > value { " (missed)" } else { " (worst missed)" };
             }
         }
-        table.add_row([name, median.to_string(), worst.to_string(), reach].into_iter().take(n_columns));
+        [name, median.to_string(), worst.to_string(), reach].into_iter().take(n_columns).collect::<Vec<_>>()
+    });
+    sheet(header, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_are_in_the_middle() {
+        assert_eq!(median([3.0, 1.0, 2.0]).to_bits(), 2.0_f64.to_bits());
+        assert_eq!(median([]).to_bits(), 0.0_f64.to_bits());
     }
-    for column in 1..n_columns {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
 }

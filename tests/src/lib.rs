@@ -19,6 +19,7 @@ pub mod reference;
 pub mod bench;
 pub mod growth;
 
+mod accounts;
 pub mod agent;
 pub mod apiserver;
 pub mod beyond;

@@ -5,7 +5,6 @@
 
 use anyhow::{Context as _, Result, ensure};
 use kplb_tests::{
-    agent::Agent,
     client::{Connection, Load, UdpFlow},
     cluster::{self, Persistence},
     lab::{Lab, LabOptions},
@@ -21,9 +20,8 @@ const N_ATTEMPTS: usize = 5;
 fn everything_arrives(mode: &str) -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
-    let file = cluster::write(&cluster::configuration(lab.nodes(), Persistence::Connection))?;
-    let path = file.path().to_string_lossy().into_owned();
-    let agent = Agent::start(lab.node(1), ["--config", &path, "--mode", mode])?;
+    let configuration = cluster::configuration(lab.nodes(), Persistence::Connection);
+    let agent = cluster::start_agent_in(lab.node(1), &configuration, mode)?;
     let client = lab.client(1).namespace();
     for (vip, udp) in cluster::https().into_iter().zip(cluster::udp()) {
         client

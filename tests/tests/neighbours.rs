@@ -44,7 +44,7 @@ fn topics(manners: &[Manner]) -> Vec<Topic> {
 }
 
 fn text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
+    Mac::new(mac).to_string()
 }
 
 /// Gives an interface another MAC address, and says nothing of it: `arp_notify` and `ndisc_notify` are off.

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 
 use super::{
     floor::{Floor, Program, time},
     scene::{Scene, Traffic},
 };
-use crate::testbed::Ingress;
+use crate::{
+    figure::{median, sheet},
+    testbed::Ingress,
+};
 
 /// Something to measure.
 pub struct Case<'a> {
@@ -80,33 +83,15 @@ fn nanoseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e9
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 /// The table of what was measured.
 pub fn table(measurements: &[Measurement]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header(["", "ns/packet", "x floor 2", "to reach"]);
-    for measurement in measurements {
+    let rows = measurements.iter().map(|measurement| {
         let reach = match measurement.reach {
             Some(reach) if measurement.multiple <= reach => format!("<= {reach:.1}"),
             Some(reach) => format!("<= {reach:.1} (missed)"),
             None => String::new(),
         };
-        table.add_row([
-            measurement.name.to_owned(),
-            format!("{:.1}", measurement.ns),
-            format!("{:.2}", measurement.multiple),
-            reach,
-        ]);
-    }
-    for column in 1..4 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
+        [measurement.name.to_owned(), format!("{:.1}", measurement.ns), format!("{:.2}", measurement.multiple), reach]
+    });
+    sheet(["", "ns/packet", "x floor 2", "to reach"], rows)
 }

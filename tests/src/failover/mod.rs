@@ -84,7 +84,7 @@ pub fn measure(program: Program, event: Event, interval: Duration) -> Result<Vec
     let client = VipClient::start(lab.client(1), SocketAddr::from((vip, PORT)))?;
     client.wait_for_answer_after(Instant::now(), PATIENCE)?;
     // Adverts keep time: an event at the same distance from each would measure but one case.
-    go_on(interval.mul_f64(rand::random_range(0.0..1.0)))?;
+    poll::pass(interval.mul_f64(rand::random_range(0.0..1.0)), || false);
 
     let moment = Instant::now();
     let is_announcement = |claim: &Claim| claim.occasion == Occasion::Announcement && claim.mac == lab.node(2).mac();
@@ -95,7 +95,7 @@ pub fn measure(program: Program, event: Event, interval: Duration) -> Result<Vec
         let survivor = happening.join().expect("an event does not panic")?;
         let announced = announced?;
         client.wait_for_answer_after(announced.at, PATIENCE)?;
-        go_on(AFTERWARDS)?;
+        poll::pass(AFTERWARDS, || false);
         drop(survivor);
         anyhow::Ok(announced)
     })?;
@@ -127,10 +127,4 @@ fn wait_until_only(holder: &dyn Router, other: &dyn Router, vip: IpAddr, deadlin
         ensure!(holder.holds(vip)? && !other.holds(vip)?, "{name} has it not, or not alone");
         Ok(())
     })
-}
-
-/// Lets clients go on for a while.
-fn go_on(period: Duration) -> Result<()> {
-    let start = Instant::now();
-    poll::until("time to pass", period + PATIENCE, || start.elapsed() >= period)
 }

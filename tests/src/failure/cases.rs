@@ -30,10 +30,10 @@ pub fn killed() -> Result<Vec<Figure>> {
     let stage = Stage::new()?;
     let mut scene = stage.begin("")?;
     let ((killed, down), clients) = scene.with_clients(|scene| {
-        scene.go_on(Duration::from_millis(500))?;
+        poll::pass(Duration::from_millis(500), || false);
         let killed = scene.kill(2)?;
         let down = scene.transition(2, "active -> down", killed)?;
-        scene.go_on(Duration::from_secs(1))?;
+        poll::pass(Duration::from_secs(1), || false);
         Ok((killed, down))
     })?;
     let refused: Vec<_> = clients.failed().collect();
@@ -67,11 +67,11 @@ pub fn cut_off() -> Result<Vec<Figure>> {
     let stage = Stage::new()?;
     let mut scene = stage.begin("")?;
     let ((cut, down), clients) = scene.with_clients(|scene| {
-        scene.go_on(Duration::from_millis(500))?;
+        poll::pass(Duration::from_millis(500), || false);
         let cut = Instant::now();
         scene.lab().set_cable(scene.lab().node(2), LinkState::Down)?;
         let down = scene.transition(2, "active -> down", cut)?;
-        scene.go_on(Duration::from_millis(3500))?;
+        poll::pass(Duration::from_millis(3500), || false);
         Ok((cut, down))
     })?;
     ensure!(!clients.nodes_after(down + Duration::from_millis(5)).contains("node2"), "the dead backend has answered");
@@ -115,7 +115,7 @@ pub fn not_ready() -> Result<Vec<Figure>> {
             let on = Instant::now();
             scene.apiserver(2)?.set_readiness(Readiness::Ready)?;
             let active = scene.transition(2, "draining -> active", on)?;
-            scene.go_on(Duration::from_millis(300))?;
+            poll::pass(Duration::from_millis(300), || false);
             ensure!(kept.get("/version").await?.node == "node2");
             Ok((off, draining, active - on))
         })
@@ -139,11 +139,11 @@ pub fn hung(node: usize) -> Result<Vec<Figure>> {
     let mut scene = stage.begin("")?;
     let name = format!("node{node}");
     let ((stopped, down), clients) = scene.with_clients(|scene| {
-        scene.go_on(Duration::from_millis(500))?;
+        poll::pass(Duration::from_millis(500), || false);
         let stopped = Instant::now();
         scene.apiserver(node)?.process().signal(Signal::SIGSTOP)?;
         let down = scene.transition(node, "active -> down", stopped)?;
-        scene.go_on(Duration::from_millis(500))?;
+        poll::pass(Duration::from_millis(500), || false);
         // The kernel of the hung process has given up what clients opened through the VIP.
         let vip_clients = stage.lab().client(1).ipv4().octets();
         let left = poll::until("resets at the backend", PATIENCE, || {
@@ -215,7 +215,7 @@ pub fn flapping() -> Result<Vec<Figure>> {
             let readiness = if is_ready { Readiness::Ready } else { Readiness::NotReady };
             scene.apiserver(2)?.set_readiness(readiness)?;
             // Less than it takes to see it three times.
-            scene.go_on(Duration::from_millis(250))?;
+            poll::pass(Duration::from_millis(250), || false);
         }
         Ok(scene.agent().process().count_lines_after(start, "backend node2 of service tcp-v4: "))
     })?;
@@ -283,7 +283,7 @@ pub fn unauthorized() -> Result<Vec<Figure>> {
                     .is_ok_and(|backend| backend["check"]["code"] == "L7STS" && backend["check"]["is_good"] == true)
             })?;
         }
-        scene.go_on(Duration::from_secs(2))?;
+        poll::pass(Duration::from_secs(2), || false);
         let warning = "backend node2 of service tcp-v4 must not tell whether it is ready";
         let n_warnings = scene.agent().process().count_lines_after(start, warning);
         ensure!(scene.agent().process().count_lines_after(start, " -> ") == 0, "a state has changed");

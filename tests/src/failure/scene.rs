@@ -17,7 +17,6 @@ use crate::{
     client::Connection,
     cluster::{self, Persistence},
     lab::{Addresses, Host, Lab, LabOptions},
-    poll,
 };
 
 /// Client addresses of each family.
@@ -130,11 +129,5 @@ impl<'s> Scene<'s> {
         let backend = status[0]["services"][0]["backends"][node - 1].clone();
         ensure!(backend["name"] == format!("node{node}"), "another backend: {backend}");
         Ok(backend)
-    }
-
-    /// Lets clients go on for a while: what is to happen must be seen not to happen as well.
-    pub(super) fn go_on(&self, period: Duration) -> Result<()> {
-        let start = Instant::now();
-        poll::until("time to pass", period + PATIENCE, || start.elapsed() >= period)
     }
 }

@@ -13,6 +13,7 @@ use kplb::{maglev, plan::Operation};
 
 use crate::{
     bench::{Family, Floor, Scene, Shape, Traffic},
+    figure::median,
     testbed::{Ingress, Testbed},
 };
 
@@ -39,8 +40,7 @@ pub fn packets(ingress: Ingress, shape: Shape, n_flows: u32) -> Result<f64> {
         let alone = floor.time_restored(None, &frame, vary_at, n_variants, N_PACKETS)?;
         times.push((restored.as_secs_f64() - alone.as_secs_f64()) * 1e9);
     }
-    times.sort_by(f64::total_cmp);
-    Ok(times[N_ROUNDS / 2])
+    Ok(median(times))
 }
 
 /// Mebibytes that the kernel has locked for the maps.
@@ -72,13 +72,11 @@ pub fn ring_build<const N: usize>(n_backends: u16) -> f64 {
         id,
     };
     let members: Vec<_> = (0..n_backends).map(member).collect();
-    let mut times = [0; N_ROUNDS].map(|_| {
+    median([0; N_ROUNDS].map(|_| {
         let start = Instant::now();
         std::hint::black_box(maglev::build_of_size::<N>(1, &members));
         start.elapsed().as_secs_f64() * 1e3
-    });
-    times.sort_by(f64::total_cmp);
-    times[N_ROUNDS / 2]
+    }))
 }
 
 /// Milliseconds to swap the rings of so many services in.

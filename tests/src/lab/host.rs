@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use kplb_common::net::Mac;
 use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
 
 use crate::netns::Namespace;
@@ -108,7 +109,7 @@ impl Host {
 
     /// The MAC address as text.
     pub fn mac_text(&self) -> String {
-        self.mac().map(|byte| format!("{byte:02x}")).join(":")
+        Mac::new(self.mac()).to_string()
     }
 
     /// Whether `eth0` has this address.

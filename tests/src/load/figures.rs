@@ -3,10 +3,11 @@
 use std::{fmt, time::Duration};
 
 use clap::ValueEnum;
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use serde::Serialize;
 
 use super::{Outcome, Peer};
+use crate::figure::{median, sheet};
 
 /// Something to measure.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -86,9 +87,9 @@ impl Figures {
         }
     }
 
-    /// The median of each; not a number, if there was no round.
+    /// The median of each; zero, if there was no round.
     pub fn median(rounds: &[Self]) -> Self {
-        let of = |value: fn(&Self) -> f64| middle(rounds.iter().map(value));
+        let of = |value: fn(&Self) -> f64| median(rounds.iter().map(value));
         Self {
             requests_per_second: of(|figures| figures.requests_per_second),
             cpu_us_per_request: of(|figures| figures.cpu_us_per_request),
@@ -119,17 +120,15 @@ pub fn table(rows: &[(Peer, &[Figures])]) -> Table {
     let (none, haproxy) = (of(Peer::None), of(Peer::Haproxy));
     let ratio = |rounds: &[Figures], compare: Comparison| {
         let Some(none) = none else { return String::new() };
-        format!("{:.2}", middle(rounds.iter().zip(none).map(|(figures, none)| compare(figures, none))))
+        format!("{:.2}", median(rounds.iter().zip(none).map(|(figures, none)| compare(figures, none))))
     };
     let added = |rounds: &[Figures], of: fn(&Figures) -> f64| {
         let (Some(none), Some(haproxy)) = (none, haproxy) else { return String::new() };
         let shares = rounds.iter().zip(none).zip(haproxy);
         let shares = shares.map(|((figures, none), haproxy)| (of(figures) - of(none)) / (of(haproxy) - of(none)));
-        format!("{:.2}", middle(shares))
+        format!("{:.2}", median(shares))
     };
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header([
+    let header = [
         "",
         "req/s",
         "ratio",
@@ -149,10 +148,10 @@ pub fn table(rows: &[(Peer, &[Figures])]) -> Table {
         "added",
         "failed",
         "MiB",
-    ]);
-    for (peer, rounds) in rows {
+    ];
+    let rows = rows.iter().map(|(peer, rounds)| {
         let figures = Figures::median(rounds);
-        table.add_row([
+        [
             peer.to_string(),
             format!("{:.0}", figures.requests_per_second),
             ratio(rounds, |a, b| a.requests_per_second / b.requests_per_second),
@@ -172,21 +171,9 @@ pub fn table(rows: &[(Peer, &[Figures])]) -> Table {
             added(rounds, |figures| figures.cpu_s_per_gib),
             format!("{:.0}", figures.failed),
             format!("{:.1}", figures.resident_mib),
-        ]);
-    }
-    for column in 1..19 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
-/// The one in the middle; not a number, if there is none.
-fn middle(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+        ]
+    });
+    sheet(header, rows)
 }
 
 #[cfg(test)]

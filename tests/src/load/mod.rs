@@ -11,6 +11,7 @@ mod figures;
 mod peer;
 mod server;
 
+pub(crate) use self::peer::masquerade;
 pub use self::{
     client::{Client, Outcome, Task},
     cpu::Cpu,

@@ -13,6 +13,7 @@ use crate::{
     cluster,
     haproxy::{Haproxy, listens},
     lab::{Host, Lab},
+    netns::Namespace,
     poll,
     process::{Process, children, resident_kib},
 };
@@ -101,7 +102,8 @@ impl Peer {
         let (address, what) = match self {
             Self::None => (backend, What::Nothing),
             Self::Nft => {
-                masquerade(node, vip, backend)?;
+                hold(node, vip)?;
+                masquerade(node.namespace(), vip, backend)?;
                 (vip, What::Nothing)
             }
             Self::Bare => {
@@ -199,21 +201,22 @@ fn hold(node: &Host, vip: SocketAddr) -> Result<()> {
     node.namespace().ip(&format!("address add {}/32 dev eth0", vip.ip()))
 }
 
-fn masquerade(node: &Host, vip: SocketAddr, backend: SocketAddr) -> Result<()> {
-    hold(node, vip)?;
-    node.namespace().run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"))?;
+/// Has the kernel of a node lead connections to a VIP that it has to a backend, and back.
+pub(crate) fn masquerade(node: &Namespace, vip: SocketAddr, backend: SocketAddr) -> Result<()> {
+    node.run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"))?;
     let rules = format!(
         "add table ip balancer
          add chain ip balancer prerouting {{ type nat hook prerouting priority dstnat; }}
          add chain ip balancer postrouting {{ type nat hook postrouting priority srcnat; }}
-         add rule ip balancer prerouting ip daddr {} tcp dport {PORT} dnat to {backend}
+         add rule ip balancer prerouting ip daddr {} tcp dport {} dnat to {backend}
          add rule ip balancer postrouting ip daddr {} masquerade",
         vip.ip(),
+        vip.port(),
         backend.ip()
     );
     let mut command = Command::new("nft");
     command.arg(rules);
-    node.namespace().check_output(command).map(drop)
+    node.check_output(command).map(drop)
 }
 
 /// What its users have.

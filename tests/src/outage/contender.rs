@@ -8,8 +8,6 @@ use std::{
 };
 
 use anyhow::Result;
-use clap::ValueEnum;
-use serde::Serialize;
 
 use crate::{
     agent::Agent,
@@ -29,7 +27,7 @@ const ELECTION: Duration = Duration::from_secs(20);
 const PRIORITY: u8 = 101;
 
 /// Who balances, and who holds the VIP.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Contender {
     /// HAProxy, as kubeadm's guide has it (kubernetes/kubeadm, `docs/ha-considerations.md`: redispatch, one retry, 5 s for a
     /// connection, 35 s of silence, checks of `/readyz` by HAProxy's defaults, every 2 s and three to fail), and keepalived with

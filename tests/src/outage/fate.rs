@@ -2,13 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
 /// How late a word may be that was to come by now.
 const SLACK: Duration = Duration::from_secs(1);
 
 /// What has become of a connection.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fate {
     /// It goes on.
     GoesOn {

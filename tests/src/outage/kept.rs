@@ -2,16 +2,11 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
-use serde::Serialize;
 use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval},
@@ -19,6 +14,7 @@ use tokio::{
 
 use super::Fate;
 use crate::{
+    accounts::{Accounts, Clients},
     client::{ANSWER_DEADLINE, Connection},
     netns::Namespace,
     poll,
@@ -26,11 +22,9 @@ use crate::{
 
 /// How long they may take to be there.
 const START: Duration = Duration::from_secs(20);
-/// How often it is looked whether all is over.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// Who speaks on a connection, and how often.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Manner {
     /// The client asks ten times a second, and waits for each answer.
     Asks,
@@ -74,64 +68,29 @@ impl Account {
 }
 
 /// Connections of one host.
-pub(super) struct Kept {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<Result<()>>>,
-}
-
-#[derive(Default)]
-struct Shared {
-    accounts: Mutex<Vec<Account>>,
-    is_over: AtomicBool,
-}
+pub(super) struct Kept(Clients<Account>);
 
 impl Kept {
     /// Opens them, and waits until all are there.
     pub(super) fn start(namespace: &Namespace, target: SocketAddr, sources: &[IpAddr]) -> Result<Self> {
-        let shared = Arc::<Shared>::default();
         let n_wanted = sources.len() * Manner::ALL.len();
-        let thread = namespace.thread({
-            let (shared, sources) = (Arc::clone(&shared), sources.to_vec());
-            move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                runtime.block_on(run(target, &sources, &shared))
-            }
-        })?;
-        let are_there = || shared.lock().len() == n_wanted;
-        poll::until("connections to keep", START, || are_there() || thread.is_finished())?;
-        Ok(Self { shared, thread: Some(thread) })
+        let sources = sources.to_vec();
+        let run = move |accounts| async move { run(target, &sources, &accounts).await };
+        let clients = Clients::start(namespace, Vec::new(), run)?;
+        poll::until("connections to keep", START, || clients.lock().len() == n_wanted || clients.have_ended())?;
+        Ok(Self(clients))
     }
 
     /// What has become of them by now.
     ///
     /// # Errors
     /// If one could not be opened.
-    pub(super) fn stop(mut self) -> Result<Vec<Account>> {
-        self.end()?;
-        Ok(std::mem::take(&mut *self.shared.lock()))
-    }
-
-    fn end(&mut self) -> Result<()> {
-        self.shared.is_over.store(true, Ordering::Relaxed);
-        match self.thread.take() {
-            Some(thread) => thread.join().expect("connections do not panic"),
-            None => Ok(()),
-        }
+    pub(super) fn stop(self) -> Result<Vec<Account>> {
+        self.0.stop()
     }
 }
 
-impl Drop for Kept {
-    fn drop(&mut self) {
-        // Whoever drops them has an error of his own to tell.
-        let _ = self.end();
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Vec<Account>> {
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl Accounts<Account> {
     /// Begins an account, and returns its place.
     fn begin(&self, manner: Manner, node: &str) -> usize {
         let mut accounts = self.lock();
@@ -148,54 +107,50 @@ impl Shared {
     }
 }
 
-async fn run(target: SocketAddr, sources: &[IpAddr], shared: &Arc<Shared>) -> Result<()> {
+async fn run(target: SocketAddr, sources: &[IpAddr], accounts: &Arc<Accounts<Account>>) -> Result<()> {
     let mut talks = JoinSet::new();
     // A balancer that gives connections to one backend after the other is not to give each a manner of its own.
     for manner in Manner::ALL {
         for source in sources {
             let connection = Connection::open_from(target, Some(*source)).await?;
-            let shared = Arc::clone(shared);
+            let accounts = Arc::clone(accounts);
             talks.spawn(async move {
                 match manner {
-                    Manner::Asks => ask(connection, &shared).await,
-                    Manner::Watches | Manner::Idles => watch(connection, manner, &shared).await,
+                    Manner::Asks => ask(connection, &accounts).await,
+                    Manner::Watches | Manner::Idles => watch(connection, manner, &accounts).await,
                 }
             });
         }
     }
-    // What hangs is not waited for.
-    let mut ticks = interval(LOOK);
-    while !shared.is_over.load(Ordering::Relaxed) {
-        ticks.tick().await;
-    }
+    accounts.over().await;
     Ok(())
 }
 
-async fn ask(mut connection: Connection, shared: &Shared) -> Result<()> {
-    let place = shared.begin(Manner::Asks, &connection.get("/version").await?.node);
+async fn ask(mut connection: Connection, accounts: &Accounts<Account>) -> Result<()> {
+    let place = accounts.begin(Manner::Asks, &connection.get("/version").await?.node);
     let mut ticks = interval(Manner::Asks.interval());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let asked = Instant::now();
         match connection.get("/version").await {
-            Ok(_) => shared.hear(place),
+            Ok(_) => accounts.hear(place),
             // It hangs: nobody has told the client anything.
             Err(_) if asked.elapsed() >= ANSWER_DEADLINE => return Ok(()),
             Err(_) => {
-                shared.end(place);
+                accounts.end(place);
                 return Ok(());
             }
         }
     }
 }
 
-async fn watch(mut connection: Connection, manner: Manner, shared: &Shared) -> Result<()> {
+async fn watch(mut connection: Connection, manner: Manner, accounts: &Accounts<Account>) -> Result<()> {
     let mut watch = connection.watch(manner.interval()).await?;
-    let place = shared.begin(manner, watch.node());
+    let place = accounts.begin(manner, watch.node());
     while watch.goes_on().await {
-        shared.hear(place);
+        accounts.hear(place);
     }
-    shared.end(place);
+    accounts.end(place);
     Ok(())
 }

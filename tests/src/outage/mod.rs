@@ -106,7 +106,7 @@ pub fn measure(contender: Contender, event: Event) -> Result<Record> {
     let kept = Kept::start(client.namespace(), target, &sources)?;
     let asking = Asking { target, question: Question::Version, sources, cadence: BEAT, patience: PATIENCE };
     let knocking = VipClient::start_asking(client, asking)?;
-    go_on(BEFORE + PHASE.mul_f64(rand::random_range(0.0..1.0)))?;
+    poll::pass(BEFORE + PHASE.mul_f64(rand::random_range(0.0..1.0)), || false);
 
     let place = match event {
         Event::HolderCut => holder,
@@ -118,15 +118,9 @@ pub fn measure(contender: Contender, event: Event) -> Result<Record> {
         Event::BackendKilled => apiservers.get_mut(place).context("a stand-in for each node")?.process().kill()?,
         Event::BackendCut | Event::HolderCut => lab.set_cable(victim, LinkState::Down)?,
     }
-    go_on(AFTERWARDS)?;
+    poll::pass(AFTERWARDS, || false);
     let end = Instant::now();
     let kept = kept.stop()?;
     let attempts = knocking.stop();
     Ok(Record { moment, end, dead: victim.name().to_owned(), attempts, kept })
-}
-
-/// Lets clients go on for a while.
-fn go_on(period: Duration) -> Result<()> {
-    let start = Instant::now();
-    poll::until("time to pass", period + PATIENCE, || start.elapsed() >= period)
 }

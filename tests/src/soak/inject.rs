@@ -165,8 +165,7 @@ fn move_to(stage: &Stage<'_>, fault: &Fault, mac: fn(&Host) -> [u8; 6]) -> Resul
         _ => stage.lab().node(fault.node),
     };
     let mac = mac(host);
-    let text = mac.map(|byte| format!("{byte:02x}")).join(":");
-    host.namespace().ip(&format!("link set eth0 address {text}"))?;
+    host.namespace().ip(&format!("link set eth0 address {}", Mac::new(mac)))?;
     if fault.victim() != Victim::Client {
         return Ok(());
     }

@@ -1,9 +1,10 @@
 //! What was measured, and the table of it.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use serde::Serialize;
 
 use super::{super::scene::Traffic, Fed, Forwarder};
+use crate::figure::{median, sheet};
 
 /// Packets to forward.
 #[derive(Clone, Copy, Debug)]
@@ -49,26 +50,17 @@ impl Sample {
     }
 }
 
-/// The one in the middle, or zero of none.
-pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
 /// The table of a case's rounds. What is compared is compared within each round.
 pub fn table(case: &Case, rounds: &[Vec<Sample>]) -> Table {
     let of = |round: &[Sample], forwarder: Forwarder| {
         round.iter().find(|sample| sample.forwarder == forwarder).map(Sample::nanoseconds)
     };
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header([case.name, "packets/s", "ns/packet", "ns more than fed", "x MAC swap", "to reach"]);
-    for forwarder in Forwarder::ALL {
+    let header = [case.name, "packets/s", "ns/packet", "ns more than fed", "x MAC swap", "to reach"];
+    let rows = Forwarder::ALL.into_iter().filter_map(|forwarder| {
         let times = rounds.iter().filter_map(|round| of(round, forwarder));
         let ns = median(times.clone());
         if ns == 0.0 {
-            continue;
+            return None;
         }
         let more =
             median(rounds.iter().filter_map(|round| Some(of(round, forwarder)? - of(round, Forwarder::Nothing)?)));
@@ -78,21 +70,16 @@ pub fn table(case: &Case, rounds: &[Vec<Sample>]) -> Table {
             Some(reach) => format!(">= {reach:.2} (missed)"),
             None => String::new(),
         };
-        table.add_row([
+        Some([
             forwarder.to_string(),
             format!("{:.0}", 1e9 / ns),
             format!("{ns:.1}"),
             format!("{more:.1}"),
             format!("{ratio:.2}"),
             reach,
-        ]);
-    }
-    for column in 1..6 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
+        ])
+    });
+    sheet(header, rows)
 }
 
 #[cfg(test)]
@@ -122,11 +109,5 @@ mod tests {
         // 500 ns, of which 300 are more than the 200 of feeding.
         assert_eq!(cells, ["2000000", "500.0", "300.0", "0.80", ">=", "0.75"]);
         assert!(!text.contains("nftables"), "nothing was measured of it");
-    }
-
-    #[test]
-    fn medians_are_in_the_middle() {
-        assert_eq!(median([3.0, 1.0, 2.0]).to_bits(), 2.0_f64.to_bits());
-        assert_eq!(median([]).to_bits(), 0.0_f64.to_bits());
     }
 }

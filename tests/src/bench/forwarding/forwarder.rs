@@ -1,15 +1,15 @@
 //! What forwards on the node.
 
 use std::{
-    fmt, fs,
+    fmt,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd as _, OwnedFd},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::programs::{SchedClassifier, TcAttachType};
 use clap::ValueEnum;
+use kplb_common::net::Mac;
 use serde::Serialize;
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
     },
     wire::{Fed, Stream, Wire},
 };
-use crate::{lab, testbed::Ingress};
+use crate::{lab, load::masquerade, testbed::Ingress};
 
 /// Flows that are established before anything is measured, of the lower half of a client's ports. Those of the upper half are
 /// new, and each can keep its port behind the masquerade of nftables, too.
@@ -215,8 +215,7 @@ fn attach_tc(wire: &Wire, scene: &Scene) -> Result<[SchedClassifier; 2]> {
 /// Lets the node's network stack translate addresses, as `cargo xtask bench peers` has it.
 fn translate(wire: &Wire) -> Result<()> {
     let [vip, node, client] = [VIP, NODE, CLIENT].map(|last| Family::V4.address(last));
-    let mac = |mac: [u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
-    let (client_mac, backend_mac) = (mac(CLIENT_MAC), mac(BACKEND_MAC));
+    let (client_mac, backend_mac) = (Mac::new(CLIENT_MAC), Mac::new(BACKEND_MAC));
     wire.node().ip(&format!(
         "address add {node}/15 dev eth0
          address add {vip}/32 dev eth0
@@ -224,16 +223,5 @@ fn translate(wire: &Wire) -> Result<()> {
          neighbour add {} lladdr {backend_mac} nud permanent dev eth0",
         backend().ip()
     ))?;
-    wire.node().run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"))?;
-    let mut command = Command::new("nft");
-    command.arg(format!(
-        "add table ip balancer
-         add chain ip balancer prerouting {{ type nat hook prerouting priority dstnat; }}
-         add chain ip balancer postrouting {{ type nat hook postrouting priority srcnat; }}
-         add rule ip balancer prerouting ip daddr {vip} tcp dport {PORT} dnat to {}
-         add rule ip balancer postrouting ip daddr {} masquerade",
-        backend(),
-        backend().ip()
-    ));
-    wire.node().check_output(command).map(drop)
+    masquerade(wire.node(), (vip, PORT).into(), backend())
 }

@@ -16,7 +16,7 @@ mod forwarder;
 mod wire;
 
 pub use self::{
-    figures::{Case, Sample, median, table},
+    figures::{Case, Sample, table},
     forwarder::{ESTABLISHED, Forwarder, Stage},
     wire::Fed,
 };

@@ -11,6 +11,7 @@ use aya::{
     maps::{Array, PerCpuArray},
     programs::{Xdp, xdp::XdpMode},
 };
+use kplb_common::net::Mac;
 use nix::net::if_::if_nametoindex;
 
 use super::super::floor::Template;
@@ -62,7 +63,7 @@ impl Wire {
     /// Connects a node with this MAC address. All that is measured happens on this processor.
     pub(super) fn new(mac: [u8; 6], processor: usize) -> Result<Self> {
         let (node, far) = (Namespace::new("node")?, Namespace::new("far")?);
-        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+        let mac = Mac::new(mac);
         far.ip(&format!(
             "link add eth0 type veth peer name eth0 address {mac} netns {}\nlink set eth0 addrgenmode none up",
             node.network_path().display()
