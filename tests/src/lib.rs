@@ -6,6 +6,8 @@ pub mod poll;
 pub mod process;
 pub mod pty;
 
+pub mod machine;
+
 pub mod hooks;
 pub mod lab;
 pub mod packet_socket;

@@ -19,6 +19,7 @@ use kplb_tests::{
     conversation::{Account, Conversations, Manner, Topic},
     hooks::{self, Filter, Layer},
     lab::{Host, Lab, LabOptions},
+    machine::Machine,
     poll,
 };
 
@@ -103,13 +104,12 @@ fn check(accounts: &[Account]) -> Result<()> {
     Ok(())
 }
 
-/// Twenty times, now killed, now asked to leave; now with the same programs, now with others, as after an upgrade. On a slow
-/// machine as often as there is time for, and each way once.
+/// Twenty times, now killed, now asked to leave; now with the same programs, now with others, as after an upgrade. In an
+/// emulated machine each way once.
 #[test]
 fn agents_follow_each_other_under_load() -> Result<()> {
-    const N: usize = 20;
     const WAYS: usize = 4;
-    const ENOUGH: Duration = Duration::from_secs(120);
+    let n_rounds = if Machine::this() == Machine::Emulated { WAYS } else { 20 };
     let lab = Lab::new(LabOptions { nodes: 3, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
     let (node, client) = (lab.node(1), lab.client(1));
@@ -121,11 +121,9 @@ fn agents_follow_each_other_under_load() -> Result<()> {
     let talks = Conversations::start(client.namespace(), &topics())?;
     let is_over = AtomicBool::new(false);
     let start = Instant::now();
-    let mut n_rounds = 0;
     let (n_connections, accounts) = thread::scope(|scope| {
         let knocking = scope.spawn(|| knock(client, &is_over));
-        let rounds = (0..N).take_while(|round| *round < WAYS || start.elapsed() < ENOUGH);
-        let followed = rounds.inspect(|round| n_rounds = round + 1).try_for_each(|round| {
+        let followed = (0..n_rounds).try_for_each(|round| {
             let opened = flows_opened(&agent)?;
             if round % 2 == 0 {
                 agent.process().kill()?;
@@ -378,10 +376,11 @@ fn is_master(agent: &Agent<'_>) -> bool {
 fn a_master_stays_master() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 2, clients: 1 })?;
     let _apiservers = cluster::start_apiservers(&lab)?;
-    // What a slow processor takes to verify the programs is less than what the other one waits for adverts.
-    let configuration = cluster::elected(lab.nodes(), "interval = '2s'");
+    // What the processor takes to verify the programs is less than what the other node waits for adverts.
+    let interval = if Machine::this() == Machine::Emulated { "interval = '2s'" } else { "interval = '1s'" };
+    let configuration = cluster::elected(lab.nodes(), interval);
     let mut agent = cluster::start_agent(lab.node(1), &configuration)?;
-    poll::until("node1 to be master", 2 * SOON, || is_master(&agent))?;
+    poll::until("node1 to be master", SOON, || is_master(&agent))?;
     let other = cluster::start_agent(lab.node(2), &configuration)?;
     let before = transitions(&other)?;
     let talks = Conversations::start(lab.client(1).namespace(), &topics())?;

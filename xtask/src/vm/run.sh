@@ -3,7 +3,7 @@
 # The file `tests` has a line for each group of tests: its name, the program, part of the tests' names, the mode of the
 # agents in it, and what `tc` is to be told of the lab's cables. Fields are separated by tabs, and empty ones are a minus
 # sign.
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root KPLB_EMULATED=1
 cd /run/work || exit 1
 
 # Guest seconds for one test.
