@@ -57,13 +57,17 @@ pub trait Family {
 
     fn destination(ip: &Self::Header) -> &Self::Address;
 
-    /// Replaces the addresses.
-    fn set_addresses(ip: &mut Self::Header, source: &Self::Address, destination: &Self::Address, delta: u16);
+    /// Replaces the addresses; the checksum is still to be mended.
+    fn set_addresses(ip: &mut Self::Header, source: &Self::Address, destination: &Self::Address);
 
     fn hops(ip: &Self::Header) -> u8;
 
-    /// Takes away a hop; there must be one.
-    fn take_hop(ip: &mut Self::Header);
+    /// Takes away a hop; there must be one. By what the checksum is still to be mended for it: with all else, as each step
+    /// would wait for the one before.
+    fn take_hop(ip: &mut Self::Header) -> u16;
+
+    /// Mends the checksum of the header by a delta. Where there is none, nothing is to be done.
+    fn mend(ip: &mut Self::Header, delta: u16);
 
     /// Makes the header that of a packet made here, addresses swapped, with `length` bytes of TCP.
     fn answer(ip: &mut Self::Header, length: u16);
@@ -157,10 +161,9 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn set_addresses(ip: &mut Ipv4, source: &Ip4, destination: &Ip4, delta: u16) {
+    fn set_addresses(ip: &mut Ipv4, source: &Ip4, destination: &Ip4) {
         ip.source = *source;
         ip.destination = *destination;
-        ip.checksum = checksum::update(ip.checksum, delta);
     }
 
     #[inline(always)]
@@ -169,9 +172,14 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn take_hop(ip: &mut Ipv4) {
+    fn take_hop(ip: &mut Ipv4) -> u16 {
         ip.ttl -= 1;
-        ip.checksum = checksum::update(ip.checksum, checksum::TTL_DECREMENT);
+        checksum::TTL_DECREMENT
+    }
+
+    #[inline(always)]
+    fn mend(ip: &mut Ipv4, delta: u16) {
+        ip.checksum = checksum::update(ip.checksum, delta);
     }
 
     #[inline(always)]
@@ -311,7 +319,7 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn set_addresses(ip: &mut Ipv6, source: &Ip6, destination: &Ip6, _delta: u16) {
+    fn set_addresses(ip: &mut Ipv6, source: &Ip6, destination: &Ip6) {
         ip.source = *source;
         ip.destination = *destination;
     }
@@ -322,9 +330,13 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn take_hop(ip: &mut Ipv6) {
+    fn take_hop(ip: &mut Ipv6) -> u16 {
         ip.hop_limit -= 1;
+        0
     }
+
+    #[inline(always)]
+    fn mend(_ip: &mut Ipv6, _delta: u16) {}
 
     #[inline(always)]
     fn answer(ip: &mut Ipv6, length: u16) {

@@ -84,7 +84,10 @@ pub fn ingress<F: Family, P: Packet>(packet: &P, node: &Node, layout: &Walked) -
         translate::<F, P>(packet, layout, quoted, flow, Reporter::Kept);
         return Verdict::Forward(ForwardReason::IcmpToLocalBackend).into();
     }
-    rewrite::set_out::<F, P>(packet, layout, node, &way);
+    let of_hop = rewrite::set_out::<F, P>(packet, layout, node, &way);
+    if let Some(outer) = packet.header::<F::Header>(layout.l3()) {
+        F::mend(outer, of_hop);
+    }
     translate::<F, P>(packet, layout, quoted, flow, Reporter::Replaced);
     let reason = if way.comes_from_client() { ForwardReason::IcmpToBackend } else { ForwardReason::IcmpToClient };
     Verdict::Forward(reason).into()
@@ -191,7 +194,8 @@ fn restore<F: Family, P: Packet>(packet: &P, layout: &Walked, quoted: &Quoted, f
     let l4 = usize::from(quoted.l4);
     let Some(sent) = packet.header::<F::Header>(quotation::<F>(layout)) else { return 0 };
     let before = F::checksum(sent);
-    F::set_addresses(sent, &flow.destination, &flow.source, flow.address_delta);
+    F::set_addresses(sent, &flow.destination, &flow.source);
+    F::mend(sent, flow.address_delta);
     let of_header = checksum::delta(u64::from(before), u64::from(F::checksum(sent)));
     let mut delta = checksum::sum(flow.address_delta, of_header);
 
@@ -238,7 +242,8 @@ fn readdress<F: Family, P: Packet>(
     };
     let of_addresses =
         checksum::delta(F::source(outer).sum() + F::destination(outer).sum(), source.sum() + flow.destination.sum());
-    F::set_addresses(outer, &source, &flow.destination, of_addresses);
+    F::set_addresses(outer, &source, &flow.destination);
+    F::mend(outer, of_addresses);
     let delta = if F::ICMP_COVERS_ADDRESSES { checksum::sum(delta, of_addresses) } else { delta };
     if let Some(icmp) = packet.header::<Icmp>(layout.l4::<F>()) {
         icmp.checksum = checksum::update(icmp.checksum, delta);

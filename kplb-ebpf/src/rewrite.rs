@@ -97,16 +97,14 @@ fn check_hops<F: Family, P: Packet>(packet: &P, layout: &impl Layout) -> Result<
     }
 }
 
-/// Addresses the frame to the next hop, for which the packet gives one of its own.
+/// Addresses the frame to the next hop, for which the packet gives one of its own: see [`Family::take_hop`].
 #[inline(always)]
-pub fn set_out<F: Family, P: Packet>(packet: &P, layout: &impl Layout, node: &Node, way: &Way) {
+pub fn set_out<F: Family, P: Packet>(packet: &P, layout: &impl Layout, node: &Node, way: &Way) -> u16 {
     if let Some(ethernet) = packet.header::<Ethernet>(0) {
         ethernet.destination = way.next_hop;
         ethernet.source = node.mac.by_words();
     }
-    if let Some(ip) = packet.header::<F::Header>(layout.l3()) {
-        F::take_hop(ip);
-    }
+    packet.header::<F::Header>(layout.l3()).map_or(0, F::take_hop)
 }
 
 /// Rewrites a packet that came in, and counts it.
@@ -118,10 +116,8 @@ pub fn send<F: Family, P: Packet>(
     flow: &Flow<F::Address>,
     way: Way,
 ) -> Verdict {
-    if !way.ends_here() {
-        set_out::<F, P>(packet, &parsed.layout, node, &way);
-    }
-    translate::<F, P>(packet, parsed, flow);
+    let of_hop = if way.ends_here() { 0 } else { set_out::<F, P>(packet, &parsed.layout, node, &way) };
+    translate::<F, P>(packet, parsed, flow, of_hop);
     let direction = if way.comes_from_client() { Direction::ToBackend } else { Direction::ToClient };
     count(flow.backend, direction, parsed.shape.ip_length);
     Verdict::Forward(way.reason)
@@ -140,16 +136,22 @@ pub fn reverse_local<F: Family, P: Packet>(
     parsed: &Parsed<F::Address, impl Layout>,
     flow: &Flow<F::Address>,
 ) -> Verdict {
-    translate::<F, P>(packet, parsed, flow);
+    translate::<F, P>(packet, parsed, flow, 0);
     count(flow.backend, Direction::ToClient, parsed.shape.ip_length);
     Verdict::Forward(ForwardReason::ToClientLocal)
 }
 
-/// Replaces addresses and ports, and mends the checksums.
+/// Replaces addresses and ports, and mends the checksums; `of_hop` is by what that of the IP header is to be mended
+/// besides.
 #[inline(always)]
-fn translate<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address, impl Layout>, flow: &Flow<F::Address>) {
+fn translate<F: Family, P: Packet>(
+    packet: &P,
+    parsed: &Parsed<F::Address, impl Layout>,
+    flow: &Flow<F::Address>,
+    of_hop: u16,
+) {
     let layout = &parsed.layout;
-    let mut delta = flow.address_delta;
+    let mut delta = checksum::sum(flow.address_delta, of_hop);
     if layout.part() != Part::WHOLE
         && let Some(id) = packet.header::<Word>(layout.id_at())
     {
@@ -158,7 +160,8 @@ fn translate<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address, impl 
         delta = checksum::sum(delta, checksum::delta(u64::from(before), u64::from(id.0)));
     }
     if let Some(ip) = packet.header::<F::Header>(layout.l3()) {
-        F::set_addresses(ip, &flow.source, &flow.destination, delta);
+        F::set_addresses(ip, &flow.source, &flow.destination);
+        F::mend(ip, delta);
     }
     if layout.part() == Part::LATER {
         return;
