@@ -4,7 +4,7 @@
 //! which is part of the pin path: an agent never opens maps of another layout.
 
 /// Version of the layout of all maps; part of the pin path.
-pub const LAYOUT_VERSION: u32 = 13;
+pub const LAYOUT_VERSION: u32 = 14;
 
 /// Name of the XDP program on the interface's ingress.
 ///
@@ -26,6 +26,11 @@ pub const TC_PROGRAM: &str = "kplb_tc";
 /// # Minimum kernel version
 /// 5.13, for `bpf_for_each_map_elem`.
 pub const SWEEP_PROGRAM: &str = "kplb_sweep";
+/// Name of the program that tells what time it is by the kernel's clocks: run by the agent, attached to nothing.
+///
+/// # Minimum kernel version
+/// 5.11, for `bpf_ktime_get_coarse_ns`.
+pub const CLOCK_PROGRAM: &str = "kplb_clock";
 
 /// Programs at the sockets of this node's clients, in the order in which they are attached: answers are turned back
 /// before a socket is led anywhere.

@@ -42,7 +42,7 @@ const _: () = assert!(size_of::<FlowKey<crate::net::Ip6>>() == 40);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Flow<A> {
-    /// Time of the last packet: nanoseconds of the monotonic clock, as coarse as the kernel's tick.
+    /// Time of the last packet: nanoseconds of the data path's clock ([`crate::clock`]).
     pub last_seen_ns: u64,
     /// Source address after the rewrite.
     pub source: A,

@@ -35,7 +35,7 @@ const _: () = assert!(size_of::<FragmentKey<crate::net::Ip6>>() == 40);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Fragments {
-    /// When the first fragment came: nanoseconds of the monotonic clock, as coarse as the kernel's tick.
+    /// When the first fragment came: nanoseconds of the data path's clock ([`crate::clock`]).
     pub first_seen_ns: u64,
     /// Source port, as the first fragment had it.
     pub source_port: Be16,

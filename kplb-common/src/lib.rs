@@ -10,6 +10,7 @@
 pub mod abi;
 pub mod net;
 
+pub mod clock;
 pub mod node;
 
 pub mod endpoint;

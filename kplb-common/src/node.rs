@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::{
+    clock::Clock,
     hash,
     net::{Ip4, Ip6, Mac},
 };
@@ -16,6 +17,8 @@ pub const LIFETIMES: usize = 16;
 pub struct Node {
     /// How long an entry of each [`crate::flow_state::FlowState`] lives without a packet, in nanoseconds, indexed by the state's number.
     pub lifetimes_ns: [u64; LIFETIMES],
+    /// How it is told what time it is.
+    pub clock: Clock,
     /// IPv6 source address of NATed flows.
     pub ipv6: Ip6,
     /// IPv4 source address of NATed flows.
@@ -32,7 +35,7 @@ pub struct Node {
     pub _pad: [u16; 3],
 }
 
-const _: () = assert!(size_of::<Node>() == 168);
+const _: () = assert!(size_of::<Node>() == 184);
 
 /// Tags that a frame can have and still be looked at.
 pub const MAX_TAGS: usize = 2;
@@ -113,6 +116,7 @@ mod tests {
     fn node(nat_port_first: u16, nat_port_last: u16) -> Node {
         Node {
             lifetimes_ns: [0; LIFETIMES],
+            clock: Clock::default(),
             ipv6: Ip6::default(),
             ipv4: Ip4::default(),
             nat_port_first,

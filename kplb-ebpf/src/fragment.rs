@@ -20,10 +20,10 @@ use kplb_common::{
 };
 
 use crate::{
+    clock::now_ns,
     emit::Outcome,
     family::Family,
     layout::{Layout, Walked},
-    lookup::now_ns,
     maps,
     packet::Packet,
     parse::{self, Parsed},
@@ -40,7 +40,7 @@ fn key<F: Family>(source: &F::Address, destination: &F::Address, id: u32, protoc
     FragmentKey { source: *source, destination: *destination, id, protocol }
 }
 
-/// Remembers the datagram of a first fragment if that has been sent on; `now_ns` is of the coarse monotonic clock.
+/// Remembers the datagram of a first fragment if that has been sent on; `now_ns` is of the data path's clock.
 ///
 /// It takes the place of one with the same identification, or makes it be forgotten: whoever sends fast goes round in
 /// 65,536 of them within seconds.
@@ -130,7 +130,7 @@ pub fn later<F: Family, P: Packet>(
     let layout = &parsed.layout;
     let Some(ip) = packet.header::<F::Header>(layout.l3()) else { return NOT_OURS.into() };
     let key = key::<F>(F::source(ip), F::destination(ip), layout.id, u32::from(parsed.shape.protocol));
-    let now = now_ns();
+    let now = now_ns(node);
     let known = maps::fragments(F::fragments(), &key)
         .filter(|fragments| now.wrapping_sub(fragments.first_seen_ns).cast_signed() <= LIFETIME_NS.cast_signed());
     let Some(fragments) = known else {

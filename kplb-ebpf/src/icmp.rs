@@ -30,10 +30,11 @@ use kplb_common::{
 };
 
 use crate::{
+    clock::now_ns,
     emit::Outcome,
     family::{Family, holds},
     layout::{Layout, Quoted, Walked},
-    lookup::{find, may_be_ours, now_ns},
+    lookup::{find, may_be_ours},
     maps,
     packet::{Icmp, Packet, Ports, Tcp, Udp, Word},
     reset, rewrite,
@@ -157,7 +158,7 @@ fn walk_quoted<F: Family, P: Packet>(packet: &P, at: usize, quoted: &mut Quoted)
 /// The flow with this key, in either table.
 #[inline(always)]
 fn find_any<F: Family>(key: &FlowKey<F::Address>, node: &Node) -> Option<&'static Flow<F::Address>> {
-    let now = now_ns();
+    let now = now_ns(node);
     find(F::flows(), key, node, now).or_else(|| find(F::half_open(), key, node, now)).map(|flow| &*flow)
 }
 

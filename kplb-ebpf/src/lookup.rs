@@ -12,17 +12,6 @@ use crate::{
     maps::{self, FlowTable},
 };
 
-/// The time: nanoseconds of the monotonic clock, as coarse as the kernel's tick, which lifetimes of seconds do not
-/// notice and which costs a fraction of the exact time.
-///
-/// # Minimum kernel version
-/// 5.11
-#[inline(always)]
-pub fn now_ns() -> u64 {
-    // SAFETY: takes nothing, and only reads the clock.
-    unsafe { aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns() }
-}
-
 /// Whether a packet that came in may be ours: to an endpoint of a service, or from one of a backend to this node.
 #[inline(always)]
 pub fn may_be_ours<F: Family>(gate: &Gate, node: &Node, key: &FlowKey<F::Address>, protocol: u8) -> bool {

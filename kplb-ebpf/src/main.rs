@@ -27,6 +27,7 @@ mod fence;
 mod fragment;
 mod icmp;
 
+mod clock;
 mod lookup;
 mod open;
 mod track;
@@ -91,6 +92,16 @@ fn kplb_tc(ctx: TcContext) -> i32 {
 #[xdp]
 fn kplb_sweep(_ctx: XdpContext) -> u32 {
     sweep::run();
+    xdp_action::XDP_PASS
+}
+
+/// Tells the agent that runs it what time it is, in its packet; attached to nothing.
+///
+/// # Minimum kernel version
+/// 5.11, for `bpf_ktime_get_coarse_ns`.
+#[xdp]
+fn kplb_clock(ctx: XdpContext) -> u32 {
+    clock::tell(ctx);
     xdp_action::XDP_PASS
 }
 

@@ -11,12 +11,13 @@ use kplb_common::{
 };
 
 use crate::{
+    clock::now_ns,
     emit::Outcome,
     family::{Family, V4, V6},
     fence,
     fragment::{self, Course},
     layout::{Layout, Part, Plain, Walked},
-    lookup::{self, find, now_ns},
+    lookup::{self, find},
     maps, open,
     packet::{Ethernet, Packet, Ports, Tcp},
     parse::{self, Parsed, Refusal},
@@ -144,7 +145,7 @@ fn fast_ingress<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
         return NOT_OURS.into();
     }
 
-    let now = now_ns();
+    let now = now_ns(node);
     // UDP has no flags, so all of it is plain.
     if flow_state::is_plain(shape.flags)
         && let Some(flow) = find(F::flows(), key, node, now)
@@ -188,7 +189,7 @@ fn examine<F: Family, P: Packet>(packet: &P, parsed: &mut Parsed<F::Address, Wal
     if !lookup::may_be_ours::<F>(gate, node, &parsed.key, parsed.shape.protocol) {
         return NOT_OURS.into();
     }
-    let now = now_ns();
+    let now = now_ns(node);
     let outcome = known::<F, P>(packet, parsed, node, now);
     if outcome != Outcome::UNDECIDED && parsed.layout.part() == Part::FIRST {
         fragment::first::<F>(parsed, outcome, now);
@@ -220,7 +221,7 @@ fn known<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address, Walked>, 
 /// or of a pod that is masqueraded with any port, and if it is nobody's, the kernel answers with a reset as well.
 #[inline(never)]
 fn unknown<F: Family, P: Packet>(packet: &P, parsed: &Parsed<F::Address, Walked>, node: &Node) -> Outcome {
-    let now = now_ns();
+    let now = now_ns(node);
     let FlowKey { destination, destination_port, .. } = parsed.key;
     let outcome = match maps::get(F::services(), &Endpoint::new(destination, destination_port, parsed.shape.protocol)) {
         Some(service) => open::open::<F, P>(packet, parsed, node, service, now),
@@ -245,7 +246,7 @@ fn fast_egress<F: Family, P: Packet>(packet: &P, node: &Node) -> Outcome {
     if !gate::may_pass(gate, &key.source, key.source_port, shape.protocol) {
         return NOT_OURS.into();
     }
-    let now = now_ns();
+    let now = now_ns(node);
     if flow_state::is_plain(shape.flags)
         && let Some(flow) = find(F::flows(), key, node, now)
     {
@@ -282,7 +283,7 @@ fn slow_egress_ip<F: Family, P: Packet>(packet: &P, node: &Node, l3: usize) -> O
     if !gate::may_pass(gate, &parsed.key.source, parsed.key.source_port, parsed.shape.protocol) {
         return NOT_OURS.into();
     }
-    let now = now_ns();
+    let now = now_ns(node);
     let outcome = reply::<F, P>(packet, parsed, node, now);
     if part == Part::FIRST {
         fragment::first::<F>(parsed, outcome, now);

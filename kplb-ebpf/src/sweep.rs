@@ -14,8 +14,8 @@ use kplb_common::{
 };
 
 use crate::{
+    clock::now_ns,
     family::{Family, V4, V6},
-    lookup::now_ns,
     maps::{self, FlowTable},
 };
 
@@ -38,7 +38,7 @@ enum Table {
 pub fn run() {
     let (Some(node), Some(sweep)) = (maps::node(), maps::sweep()) else { return };
     sweep.is_cut_short = 0;
-    let mut walk = Walk { node, sweep, now_ns: now_ns(), table: Table::Flows };
+    let mut walk = Walk { node, sweep, now_ns: now_ns(node), table: Table::Flows };
     through::<V4>(V4::flows(), &mut walk);
     through::<V6>(V6::flows(), &mut walk);
     walk.table = Table::HalfOpen;

@@ -16,8 +16,8 @@ use kplb_common::{
 };
 
 use crate::{
+    clock::monotonic_ns,
     emit::Outcome,
-    lookup::now_ns,
     maps::{self, Traced},
     packet::{Ethernet, Ipv4, Ipv6, Packet, Tag},
 };
@@ -32,22 +32,19 @@ pub fn around<P: Packet, A>(
     decide: impl FnOnce(&P) -> Outcome,
     carry_out: impl FnOnce(Outcome) -> A,
 ) -> A {
-    let outcome = match maps::trace_request() {
-        Some(request) => {
-            if is_on(request) {
-                begin(packet, hook);
-            }
-            decide(packet)
-        }
+    let Some(request) = maps::trace_request() else {
         // Never, but the verifier cannot know.
-        None => Verdict::Pass(PassReason::NotOurs).into(),
+        return carry_out(Verdict::Pass(PassReason::NotOurs).into());
     };
+    if is_on(request) {
+        begin(packet, hook);
+    }
+    let outcome = decide(packet);
     // First: from here on nothing depends on the verdict any more, or the verifier would follow what comes now for each.
     let action = carry_out(outcome);
     // SAFETY: a local variable. Volatile, or LLVM works it out of the verdict only when it is returned.
     let action = unsafe { (&raw const action).read_volatile() };
-    if let Some(request) = maps::trace_request()
-        && is_on(request)
+    if is_on(request)
         && let Some(traced) = maps::traced(hook)
     {
         traced.verdict = outcome.index();
@@ -71,7 +68,7 @@ fn begin<P: Packet>(packet: &P, hook: Hook) {
     // SAFETY: a value of a map, valid until the program ends. A request that is made anew at this moment is lost, and
     // made again.
     unsafe {
-        if (*request).until_ns < now_ns() {
+        if (*request).until_ns < monotonic_ns() {
             (*request).until_ns = 0;
             return;
         }
@@ -126,7 +123,7 @@ fn is_passed_over(request: &TraceRequest, traced: &mut Traced) -> bool {
 #[inline(always)]
 fn is_over_rate(request: &TraceRequest) -> bool {
     let Some(second) = maps::trace_second() else { return true };
-    let number = now_ns() / NS_PER_SECOND;
+    let number = monotonic_ns() / NS_PER_SECOND;
     if second.number != number {
         second.number = number;
         second.n_told = 0;

@@ -12,6 +12,7 @@ use std::{
 
 use kplb_common::{
     backend::{Backend, BackendState, Location},
+    clock::Clock,
     endpoint,
     fence::{Fencing, Vip},
     flow_state::FlowState,
@@ -250,6 +251,7 @@ impl Desired {
         Self {
             node: Node {
                 lifetimes_ns: [0; LIFETIMES],
+                clock: Clock::default(),
                 ipv6: Ip6::default(),
                 ipv4: Ip4::default(),
                 nat_port_first: 0,
@@ -278,6 +280,7 @@ pub(crate) fn open_gate(gate: &mut Gate, endpoint: &Endpoint) {
 fn node(config: &Config, facts: &NodeFacts) -> Node {
     Node {
         lifetimes_ns: lifetimes_ns(&config.flows),
+        clock: Clock::default(),
         ipv6: facts.ipv6.map(Ip6::from).unwrap_or_default(),
         ipv4: facts.ipv4.map(Ip4::from).unwrap_or_default(),
         nat_port_first: *config.node.nat_ports.start(),

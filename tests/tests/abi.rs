@@ -5,9 +5,9 @@ use aya::maps::MapType;
 use kplb::{config::FlowsConfig, dataplane::FlowTableSizes, model::NodeFacts};
 use kplb_common::{
     abi::{
-        DEFAULT_FLOW_ENTRIES, DEFAULT_HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_CLIENTS, MAX_FRAGMENTED, MAX_LOCAL_PEERS,
-        MAX_LOCAL_SOCKETS, MAX_SERVICES, N_LEASES, ORPHANS_BYTES, RELEASE_PROGRAM, REPORTS_BYTES, SOCKET_PROGRAMS,
-        SWEEP_PROGRAM, TC_INGRESS_PROGRAM, TC_PROGRAM, TRACES_BYTES, XDP_PROGRAM, map,
+        CLOCK_PROGRAM, DEFAULT_FLOW_ENTRIES, DEFAULT_HALF_OPEN_ENTRIES, MAX_BACKENDS, MAX_CLIENTS, MAX_FRAGMENTED,
+        MAX_LOCAL_PEERS, MAX_LOCAL_SOCKETS, MAX_SERVICES, N_LEASES, ORPHANS_BYTES, RELEASE_PROGRAM, REPORTS_BYTES,
+        SOCKET_PROGRAMS, SWEEP_PROGRAM, TC_INGRESS_PROGRAM, TC_PROGRAM, TRACES_BYTES, XDP_PROGRAM, map,
     },
     backend::Backend,
     client::{Client, Whereabouts},
@@ -125,10 +125,14 @@ fn programs_are_named_and_within_the_verifiers_means() -> Result<()> {
     let mut testbed = testbed(Ingress::Xdp)?;
     testbed.load_socket_programs()?;
     let dataplane = testbed.dataplane();
-    let (xdp, tc, sweep) = (dataplane.xdp()?.info()?, dataplane.tc()?.info()?, dataplane.sweeper()?.info()?);
     let tc_ingress = self::testbed(Ingress::Tc)?.dataplane().tc_ingress()?.info()?;
-    let mut programs =
-        vec![(XDP_PROGRAM, xdp), (TC_INGRESS_PROGRAM, tc_ingress), (TC_PROGRAM, tc), (SWEEP_PROGRAM, sweep)];
+    let mut programs = vec![
+        (XDP_PROGRAM, dataplane.xdp()?.info()?),
+        (TC_INGRESS_PROGRAM, tc_ingress),
+        (TC_PROGRAM, dataplane.tc()?.info()?),
+        (SWEEP_PROGRAM, dataplane.sweeper()?.info()?),
+        (CLOCK_PROGRAM, dataplane.clock_program()?.info()?),
+    ];
     for name in SOCKET_PROGRAMS.into_iter().chain([RELEASE_PROGRAM]) {
         programs.push((name, dataplane.socket_program(name)?));
     }

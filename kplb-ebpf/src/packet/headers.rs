@@ -5,7 +5,10 @@
 
 use core::mem::offset_of;
 
-use kplb_common::net::{Be16, Be32, Ip4, Ip6, Mac};
+use kplb_common::{
+    clock::Reading,
+    net::{Be16, Be32, Ip4, Ip6, Mac},
+};
 use network_types::{
     arp::ArpHdr,
     eth::EthHdr,
@@ -215,6 +218,8 @@ const _: () = assert!(offset_of!(Discovery, target) == size_of::<Icmpv6Hdr>());
 
 // SAFETY: integers and arrays of them in `repr(C)`; the sizes are asserted above.
 unsafe impl Header for Ethernet {}
+// SAFETY: as above; its size is asserted where it is defined.
+unsafe impl Header for Reading {}
 // SAFETY: as above.
 unsafe impl Header for Ipv4 {}
 // SAFETY: as above.

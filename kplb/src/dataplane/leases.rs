@@ -75,8 +75,8 @@ pub fn boottime_now_ns() -> u64 {
     now_ns(ClockId::CLOCK_BOOTTIME)
 }
 
-/// The time on the clock of the flows: `CLOCK_MONOTONIC`, in nanoseconds (`bpf_ktime_get_coarse_ns`, which is at most a
-/// tick behind).
+/// The time on the clock of the flows: `CLOCK_MONOTONIC`, in nanoseconds. What the data path takes for it is at most two of
+/// the kernel's ticks behind ([`kplb_common::clock`]).
 pub fn monotonic_now_ns() -> u64 {
     now_ns(ClockId::CLOCK_MONOTONIC)
 }

@@ -17,6 +17,7 @@ use aya::{
 use kplb_common::{
     abi::{LAYOUT_VERSION, map},
     backend::{Backend, BackendState},
+    clock::Clock,
     endpoint,
     fence::Vip,
     flow::{Flow, FlowKey},
@@ -156,7 +157,8 @@ impl PinnedMaps {
         let services: BTreeMap<_, _> = self.services()?.into_iter().collect();
         let ring = |service: &Service| anyhow::Ok((service.id, Arc::new(self.ring(service.id)?)));
         Ok(Desired {
-            node: self.node()?,
+            // Of the clock the model knows nothing: each agent sets it by itself.
+            node: Node { clock: Clock::default(), ..self.node()? },
             gate: Arc::new(self.gate()?),
             vips: self.vips()?,
             rings: services.values().map(ring).collect::<Result<_, _>>()?,

@@ -33,7 +33,7 @@ pub fn trial() -> anyhow::Result<Trial> {
         loader.map_max_entries(name, ENTRIES);
     }
     let mut ebpf = loader.load(OBJECT).context("load the BPF object")?;
-    let programs = [abi::XDP_PROGRAM, abi::TC_INGRESS_PROGRAM, abi::TC_PROGRAM, abi::SWEEP_PROGRAM];
+    let programs = [abi::XDP_PROGRAM, abi::TC_INGRESS_PROGRAM, abi::TC_PROGRAM, abi::SWEEP_PROGRAM, abi::CLOCK_PROGRAM];
     let forwarding = programs.into_iter().try_for_each(|name| object::load_program(&mut ebpf, name));
     Ok(Trial { forwarding, sockets: local::load(&mut ebpf) })
 }

@@ -138,6 +138,7 @@ fn key<A: Address>(source: SocketAddr, destination: SocketAddr, protocol: Protoc
 #[cfg(test)]
 mod tests {
     use kplb_common::{
+        clock::Clock,
         flow::{Deltas, Shared},
         net::{Ip4, Ip6, Mac},
         node::{LIFETIMES, Vlan},
@@ -152,6 +153,7 @@ mod tests {
         lifetimes_ns[FlowState::Established as usize] = 10 * SECOND;
         Node {
             lifetimes_ns,
+            clock: Clock::default(),
             ipv6: Ip6::default(),
             ipv4: Ip4::default(),
             nat_port_first: 10_000,

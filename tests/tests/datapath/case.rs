@@ -276,6 +276,14 @@ pub fn entry(testbed: &mut Testbed, tuple: &Tuple) -> Option<(FlowState, Table)>
     }
 }
 
+/// When an entry was used last, on the clock of the data path.
+pub fn seen_ns(testbed: &mut Testbed, tuple: &Tuple) -> Option<u64> {
+    match key(tuple) {
+        Key::V4(key) => testbed.flow(&key).map(|(flow, _)| flow.last_seen_ns),
+        Key::V6(key) => testbed.flow(&key).map(|(flow, _)| flow.last_seen_ns),
+    }
+}
+
 /// Changes when an entry was used last.
 fn move_time_of(testbed: &mut Testbed, tuple: &Tuple, change: impl FnOnce(u64) -> u64) -> Result<()> {
     match key(tuple) {

@@ -1,5 +1,5 @@
-//! The data path on made-up packets: one table of cases, floods, sweeps, ends that speak in vain, and packets
-//! that are told of.
+//! The data path on made-up packets: one table of cases, floods, sweeps, ends that speak in vain, packets that are told
+//! of, and what time it is.
 //!
 //! Every expected packet is the sent one with the fields replaced that are to change, built anew with its checksums
 //! from scratch.
@@ -19,6 +19,7 @@ mod refuse;
 mod shape;
 mod vlan;
 
+mod clock;
 mod pressure;
 mod silence;
 mod skb;

@@ -1,5 +1,6 @@
 //! Loading the object, attaching its programs, and what the agent asks of them.
 
+mod clock;
 mod sweep;
 mod write;
 
@@ -14,6 +15,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use kplb_common::{
     abi::{self, map},
+    clock::Clock,
     local::Diversion,
     sweep::Sweep,
 };
@@ -73,6 +75,8 @@ pub struct Dataplane {
     native: NativeXdp,
     predecessor: Option<Predecessor>,
     keeps_sockets: bool,
+    /// That of the programs.
+    clock: Clock,
     orphans: Orphans,
     /// As it was last asked for.
     sweep: Sweep,
@@ -119,11 +123,13 @@ impl Dataplane {
             native: options.native,
             pin_directory: pin_directory.to_owned(),
             keeps_sockets: false,
+            clock: Clock::default(),
             predecessor,
             n_backends: 0,
             state: State::Loaded,
         };
         dataplane.load_program(abi::SWEEP_PROGRAM)?;
+        dataplane.clock = clock::read(&mut dataplane.ebpf)?;
         if !dataplane.keeps_programs(object::build(log_level)) {
             let ingress = if dataplane.mode.first(&dataplane.native).is_xdp() {
                 abi::XDP_PROGRAM
@@ -329,6 +335,14 @@ impl Dataplane {
     pub fn sweeper(&self) -> anyhow::Result<&Xdp> {
         let program = self.ebpf.program(abi::SWEEP_PROGRAM).context("the object has no sweep program")?;
         Ok(program.try_into()?)
+    }
+
+    /// The program that tells what time it is.
+    ///
+    /// # Errors
+    /// None that a loaded data path could have.
+    pub fn clock_program(&self) -> anyhow::Result<&Xdp> {
+        clock::program(&self.ebpf)
     }
 
     /// The reader of what the programs log, or none where everything that they could log is off.

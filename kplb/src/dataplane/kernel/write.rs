@@ -14,6 +14,7 @@ use kplb_common::{
     gate::Gate,
     maglev::{NO_BACKEND, RING_SIZE, Ring},
     net::{Ip4, Ip6},
+    node::Node,
     service::Service,
 };
 
@@ -40,7 +41,7 @@ impl Dataplane {
 
     fn apply_one(&mut self, operation: &Operation) -> anyhow::Result<()> {
         match operation {
-            Operation::SetNode(node) => self.set_element(map::NODE, 0, node),
+            Operation::SetNode(node) => self.set_element(map::NODE, 0, &Node { clock: self.clock, ..*node }),
             Operation::SetGate(gate) => self.set_element::<Gate>(map::GATE, 0, gate),
             Operation::SetVip { address: IpAddr::V4(v4), vip } => self.insert(map::VIPS4, &Ip4::from(*v4), vip),
             Operation::SetVip { address: IpAddr::V6(v6), vip } => self.insert(map::VIPS6, &Ip6::from(*v6), vip),
