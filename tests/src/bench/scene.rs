@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, ensure};
 use aya::programs::SchedClassifier;
 use kplb::{dataplane::FlowTableSizes, model::NodeFacts};
-use kplb_common::net::Mac;
+use kplb_common::{net::Mac, verdict::Verdict};
 
 use super::{
     floor::Measured,
@@ -179,6 +179,19 @@ impl Scene {
         ensure!(packets::source(&answer)? == vip, "the SYN-ACK to port {port} was not rewritten");
         self.run(&packets::tcp(from_client, client, vip, Flags::Ack { acknowledges: SEQUENCE + 1 })?)?;
         Ok(())
+    }
+
+    /// Does something in which all packets are sent on.
+    ///
+    /// # Errors
+    /// If it fails, or a packet is not sent on.
+    pub fn forwarding<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        let before = self.testbed.verdicts()?;
+        let result = run()?;
+        let counted = self.testbed.verdicts_since(&before)?;
+        let is_forward = |(verdict, _): &(Verdict, u64)| matches!(verdict, Verdict::Forward(_));
+        ensure!(!counted.is_empty() && counted.iter().all(is_forward), "not all are sent on: {counted:?}");
+        Ok(result)
     }
 
     fn run(&self, frame: &[u8]) -> Result<Vec<u8>> {

@@ -36,7 +36,8 @@ pub fn packets(ingress: Ingress, shape: Shape, n_flows: u32) -> Result<f64> {
     let n_variants = (1 << n_flows.max(1).ilog2()).min(MAX_VARIANTS);
     let mut times = Vec::new();
     for _ in 0..N_ROUNDS {
-        let restored = floor.time_restored(Some(scene.program()?), &frame, vary_at, n_variants, N_PACKETS)?;
+        let restored =
+            scene.forwarding(|| floor.time_restored(Some(scene.program()?), &frame, vary_at, n_variants, N_PACKETS))?;
         let alone = floor.time_restored(None, &frame, vary_at, n_variants, N_PACKETS)?;
         times.push((restored.as_secs_f64() - alone.as_secs_f64()) * 1e9);
     }

@@ -291,10 +291,7 @@ impl Testbed {
             }
             _ => Ok(self.run(hook, frame)?),
         };
-        let counted: Vec<(Verdict, u64)> = Verdict::all()
-            .zip(self.verdicts()?.into_iter().zip(before).map(|(after, before)| after - before))
-            .filter(|(_, n)| *n > 0)
-            .collect();
+        let counted = self.verdicts_since(&before)?;
         ensure!(matches!(counted[..], [(_, 1)]), "not one verdict, but {counted:?}");
         let verdict = counted[0].0;
         let output = output.or_else(|sent: Option<Packet>| {
@@ -304,6 +301,15 @@ impl Testbed {
             anyhow::Ok(Output { action, frame: sent.map_or_else(|| frame.to_vec(), |packet| packet.bytes) })
         })?;
         Ok((verdict, output))
+    }
+
+    /// How many packets came to which verdict since these were [`Self::verdicts`]; only those that were any's.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn verdicts_since(&self, before: &[u64]) -> Result<Vec<(Verdict, u64)>> {
+        let n_each = self.verdicts()?.into_iter().zip(before).map(|(after, before)| after - before);
+        Ok(Verdict::all().zip(n_each).filter(|(_, n)| *n > 0).collect())
     }
 
     /// Lets a packet come in that is as the kernel has it, and returns the one that is sent back, if one is.
