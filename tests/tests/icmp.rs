@@ -109,7 +109,7 @@ fn large_transfers_over_a_small_link() -> Result<()> {
     let told = ["icmp-to-local-backend", "icmp-to-backend"];
     for vip in cluster::https() {
         let before = told.map(|verdict| agent.count(verdict));
-        distant.host.namespace().block_on(async {
+        let transferred = distant.host.namespace().block_on(async {
             let mut by_node = BTreeMap::new();
             // Half of all connections go to either node: that so many go to one is as good as impossible.
             for _ in 0..64 {
@@ -128,7 +128,8 @@ fn large_transfers_over_a_small_link() -> Result<()> {
                 ensure!(connection.upload(SIZE).await?.sha256 == expected, "{vip}: another upload");
             }
             Ok(())
-        })?;
+        });
+        transferred.with_context(|| format!("the agent wrote:\n{}", agent.output()))?;
         for (verdict, before) in told.into_iter().zip(before) {
             let n_errors = agent.count(verdict)? - before?;
             assert!(n_errors > 0, "{vip}: no packet was too big ({verdict})");

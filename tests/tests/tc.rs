@@ -46,11 +46,7 @@ fn segments_stay_together() -> Result<()> {
     let _apiservers = cluster::start_apiservers(&lab)?;
     let expected = pattern_sha256(size);
     for backend in lab.nodes() {
-        let mut configuration = cluster::configuration([backend], Persistence::Client);
-        if Machine::this() == Machine::Emulated {
-            // There a backend has no time for checks meanwhile.
-            configuration = cluster::unchecked(&configuration);
-        }
+        let configuration = cluster::configuration([backend], Persistence::Client);
         let agent = cluster::start_agent_in(lab.node(1), &configuration, "tc")?;
         lab.client(1).namespace().block_on(async {
             for vip in cluster::https() {

@@ -79,7 +79,7 @@ pub fn run(kernels: &[Kernel], extent: Extent, groups: &[String]) -> Result<()> 
     for kernel in kernels {
         let architecture = kernel.architecture;
         if !programs.contains_key(architecture.name()) {
-            programs.insert(architecture.name(), programs::build(architecture, &groups)?);
+            programs.insert(architecture.name(), programs::build(architecture, extent, &groups)?);
         }
     }
     let prepare = |kernel: &Kernel| Prepared::new(*kernel, &directory, &groups, &programs[kernel.architecture.name()]);

@@ -4,26 +4,32 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::suite::Group;
+use super::suite::{Extent, Group};
 use crate::{
     built::HOST_CRATES,
     command::Command,
     package::{Architecture, for_target},
 };
 
-/// Built for other machines by this profile.
+/// What many tests are built by.
 const PROFILE: &str = "emulated";
 
 /// Builds what these groups need: where each program is, by its name.
-pub fn build(architecture: Architecture, groups: &[Group<'_>]) -> Result<BTreeMap<String, PathBuf>> {
+pub fn build(architecture: Architecture, extent: Extent, groups: &[Group<'_>]) -> Result<BTreeMap<String, PathBuf>> {
     let tests = groups.iter().flat_map(|group| ["--test", group.program]);
-    let command = if Some(architecture) == Architecture::native() {
+    let is_native = Some(architecture) == Architecture::native();
+    let command = if is_native && extent == Extent::Short {
         // As for `cargo xtask test`: what one has built, the other need not build again.
         Command::new("cargo build --bins").args(HOST_CRATES).args(tests)
     } else {
-        let target = architecture.target();
         let build = Command::new("cargo build --package kplb --package kplb-tests --bins --profile").arg(PROFILE);
-        for_target(build.args(["--target", target]).args(tests), target)
+        let build = build.args(tests);
+        if is_native {
+            build
+        } else {
+            let target = architecture.target();
+            for_target(build.args(["--target", target]), target)
+        }
     };
     command.run()?;
     executables(&command.args(["--message-format", "json"]).output()?)
