@@ -38,8 +38,7 @@ const fn whole(program: &'static str, extent: Extent) -> Group<'static> {
     Group { name: program, program, part: "", mode: "", cables: "", extent }
 }
 
-/// Not the transfers of a hundred megabytes from end to end: on a processor as slow as this the stand-in that receives them
-/// answers no check meanwhile, and is taken for down.
+/// Not the transfers of a hundred megabytes from end to end, which take minutes in each mode.
 const ALL: [Group<'_>; 17] = [
     whole("abi", Extent::Short),
     whole("vlan", Extent::Short),
