@@ -97,7 +97,10 @@ async fn serve_connection(stream: TcpStream, client: SocketAddr, server: Arc<Ser
         let server = Arc::clone(&server);
         async move { Ok::<_, Infallible>(server.respond(request, client).await) }
     });
-    let _ = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
+    // Connections may be idle for as long as a transfer on another one takes.
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(None);
+    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
 
 impl Server {
