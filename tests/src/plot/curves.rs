@@ -48,6 +48,8 @@ pub fn curves(path: &Path, title: &str, axes: &Axes<'_>, lines: &[Line<'_>]) -> 
         let mut chart = ChartBuilder::on(area)
             .caption(title, (FONT, 22))
             .margin(12)
+            // Half of the longest number.
+            .margin_right(36)
             .x_label_area_size(44)
             .y_label_area_size(64)
             .build_cartesian_2d((left..right.max(left * 1.1)).log_scale(), (bottom / 2.0..top * 2.0).log_scale())?;
