@@ -290,7 +290,7 @@ impl Record {
 
     /// What it says of what is attached.
     pub fn traces(&self) -> Traces {
-        Traces { build: self.build, classic: self.filters(), mode: self.mode.clone() }
+        Traces { build: self.build, mode: self.mode.clone() }
     }
 }
 

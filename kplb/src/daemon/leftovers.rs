@@ -49,13 +49,14 @@ pub async fn remove(lock: &Lock, interface: &str, pin_root: &Path, record: &Reco
     let ClassicFilters { ingress, egress } = record.filters();
     let mut removed =
         remove_vips(interface, &record.vips, None).await.context("its programs stay until its VIPs are gone")?;
-    lock.remove_record()?;
     // The client's side first, so that no packet is rewritten whose reply would not be.
     detach_classic(interface, Side::Ingress, ingress);
     if dataplane::remove_all_pins(pin_root, interface)? {
         removed.push("its programs and maps".to_owned());
     }
     detach_classic(interface, Side::Egress, egress);
+    // Last: until here, what is left is found by it.
+    lock.remove_record()?;
     Ok(removed)
 }
 

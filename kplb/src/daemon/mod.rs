@@ -160,7 +160,7 @@ impl Added {
         let had_dataplane = self.dataplane.is_some();
         let mut results = Vec::new();
         if let Some(mut vips) = self.vips {
-            results.push(vips.remove_all(lock).await);
+            results.push(vips.remove_all().await);
         }
         let program = self.dataplane.as_ref().and_then(Dataplane::program);
         if let Some(dataplane) = self.dataplane {
@@ -173,7 +173,10 @@ impl Added {
             }
         }
         first_error(results).context("could not remove everything")?;
+        // Without a data path, it may be of an agent whose VIPs are still there.
         if had_dataplane {
+            // Last: until here, what is left is found by it.
+            lock.remove_record()?;
             info!("ended: everything is removed");
         }
         Ok(())

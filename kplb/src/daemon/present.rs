@@ -1,4 +1,4 @@
-//! What is at the ingress of the interface, by all the ways in which a program can be there.
+//! What is on the interface, by all the ways in which a program can be there.
 
 use anyhow::{Context as _, Result};
 use tokio::task::spawn_blocking;
@@ -23,19 +23,18 @@ pub(super) async fn runs(netlink: &Netlink, device: &Link, attached: &Attached) 
     Ok(programs.context("ask for the TC programs")?.contains(&attached.program))
 }
 
-/// The programs at the ingress of `device`, whosever they are.
+/// The programs on `device`, whosever they are.
 pub(crate) async fn read(netlink: &Netlink, device: &Link) -> Result<Present> {
     let by_link = dataplane::tcx_programs(&device.name, Side::Ingress).into_iter();
     let by_filter = netlink.ingress_filters(device.index).await?.into_iter();
-    let tc = by_link.map(|id| TcProgram { id, filter: None }).chain(by_filter.map(
-        |BpfFilter { priority, handle, program }| TcProgram {
-            id: program,
-            filter: Some(ClassicFilter { priority, handle }),
-        },
-    ));
     Ok(Present {
         xdp: device.programs().to_vec(),
         xdp_mode: device.xdp.as_ref().and_then(|xdp| Mode::from_name(xdp.mode)),
-        tc: tc.collect(),
+        tc: by_link.map(|id| TcProgram { id, filter: None }).chain(by_filter.map(of_filter)).collect(),
+        egress: netlink.egress_filters(device.index).await?.into_iter().map(of_filter).collect(),
     })
+}
+
+fn of_filter(BpfFilter { priority, handle, program }: BpfFilter) -> TcProgram {
+    TcProgram { id: program, filter: Some(ClassicFilter { priority, handle }) }
 }

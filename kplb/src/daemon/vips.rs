@@ -134,7 +134,7 @@ impl Vips {
     }
 
     /// Removes what was added, as far as it goes. What stays is still recorded.
-    pub(super) async fn remove_all(&mut self, lock: &Lock) -> Result<()> {
+    pub(super) async fn remove_all(&mut self) -> Result<()> {
         self.held.clear();
         let mut results = Vec::new();
         for vip in self.added.clone() {
@@ -143,7 +143,6 @@ impl Vips {
                 info!("removed the VIP {vip}");
             }));
         }
-        first_error(results)?;
-        lock.remove_record()
+        first_error(results)
     }
 }

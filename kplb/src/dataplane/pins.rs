@@ -18,6 +18,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use aya::programs::links::PinnedLink;
 use kplb_common::abi::LAYOUT_VERSION;
 
 /// Directory of the pins of an interface, below the pin root.
@@ -127,7 +128,7 @@ pub(super) fn remove_pins(directory: &Path) -> anyhow::Result<bool> {
         found |= remove_all(&sockets)?;
     }
     for link in links(directory) {
-        found |= remove_file(&link)?;
+        found |= remove_link(&link)?;
     }
     // The maps, and whatever else another layout has.
     found |= remove_all(directory)?;
@@ -140,7 +141,7 @@ pub(super) fn remove_pins(directory: &Path) -> anyhow::Result<bool> {
 
 /// Removes the pins of the links of the interface's programs.
 pub(super) fn remove_links(directory: &Path) -> anyhow::Result<()> {
-    links(directory).iter().try_for_each(|link| remove_file(link).map(drop))
+    links(directory).iter().try_for_each(|link| remove_link(link).map(drop))
 }
 
 /// Removes a directory of pins and all below it.
@@ -158,6 +159,16 @@ pub(super) fn remove_all(directory: &Path) -> anyhow::Result<bool> {
     }
     remove_directory(directory)?;
     Ok(found)
+}
+
+/// Removes the pin of a link, which is held meanwhile: a link that nothing holds but a pin, the kernel detaches at some time
+/// after that is gone (`bpf_link_put` in kernel/bpf/syscall.c, from 6.5 on), one that is open as it is closed.
+fn remove_link(path: &Path) -> anyhow::Result<bool> {
+    // Whatever it may be, the pin goes.
+    let link = PinnedLink::from_pin(path);
+    let found = remove_file(path);
+    drop(link);
+    found
 }
 
 fn remove_file(path: &Path) -> anyhow::Result<bool> {

@@ -15,15 +15,17 @@ use super::{
     pins,
 };
 
-/// What is at the ingress of an interface, whosever it is.
+/// What is on an interface, whosever it is.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Present {
     /// Ids of XDP programs.
     pub xdp: Vec<u32>,
     /// The mode in which those run, if it is one of kplb's.
     pub xdp_mode: Option<Mode>,
-    /// TC programs.
+    /// TC programs at ingress.
     pub tc: Vec<TcProgram>,
+    /// TC programs at egress that are there by filters.
+    pub egress: Vec<TcProgram>,
 }
 
 /// A TC program on an interface.
@@ -36,7 +38,7 @@ pub struct TcProgram {
 }
 
 impl Present {
-    /// Whether the program with this id is there.
+    /// Whether the program with this id is there, at ingress.
     pub fn has(&self, program: u32) -> bool {
         self.xdp.contains(&program) || self.tc.iter().any(|tc| tc.id == program)
     }
@@ -47,8 +49,6 @@ impl Present {
 pub struct Traces {
     /// Of which build the programs are, by [`super::build`].
     pub build: Option<u64>,
-    /// Filters that are no links.
-    pub classic: ClassicFilters,
     /// Which mode it was asked for, and why it took the one that it took.
     pub mode: Option<(ModeChoice, String)>,
 }
@@ -87,13 +87,14 @@ impl Predecessor {
     pub fn find(root: &Path, interface: &str, present: &Present, traces: Traces) -> anyhow::Result<Option<Self>> {
         let own = pins::pin_directory(root, interface);
         let mut found = None;
-        let Traces { build, classic, mode } = traces;
+        let Traces { build, mode } = traces;
         let (choice, reason) = mode.unzip();
         for directory in pins::directories(root, interface)? {
             let ingress = if found.is_none() { ingress(&directory, present) } else { None };
             if let Some((program, mode, filter)) = ingress {
                 let layout = if directory == own { Layout::Same } else { Layout::Other };
-                let classic = ClassicFilters { ingress: filter, ..classic };
+                let egress = by_filter(&directory, &present.egress).map(|(_, filter)| filter);
+                let classic = ClassicFilters { ingress: filter, egress };
                 found = Some(Self { directory, layout, build, choice, mode, reason: reason.clone(), program, classic });
             } else if pins::remove_pins(&directory)? {
                 warn!("removed pins of programs that are attached no longer, in {}", directory.display());
@@ -147,18 +148,22 @@ fn ingress(directory: &Path, present: &Present) -> Option<(u32, Mode, Option<Cla
     {
         return Some((id, Mode::Tc, None));
     }
-    let of_filters: Vec<_> = present.tc.iter().filter_map(|tc| Some((tc.id, tc.filter?))).collect();
+    by_filter(directory, &present.tc).map(|(id, filter)| (id, Mode::Tc, Some(filter)))
+}
+
+/// Id and filter of the program among these that is there by a filter and uses the maps in a directory. A filter is pinned
+/// nowhere; its program is known by its maps, which are.
+fn by_filter(directory: &Path, programs: &[TcProgram]) -> Option<(u32, ClassicFilter)> {
+    let of_filters: Vec<_> = programs.iter().filter_map(|tc| Some((tc.id, tc.filter?))).collect();
     if of_filters.is_empty() {
         return None;
     }
-    // A filter is pinned nowhere; its program is known by its maps, which are.
     let node = MapInfo::from_pin(pins::maps(directory).join(map::NODE)).ok()?.id();
     let uses_node = |id: u32| {
         let info = loaded_programs().filter_map(Result::ok).find(|info| info.id() == id);
         info.and_then(|info| info.map_ids().ok()?).is_some_and(|maps| maps.contains(&node))
     };
-    let (id, filter) = of_filters.into_iter().find(|(id, _)| uses_node(*id))?;
-    Some((id, Mode::Tc, Some(filter)))
+    of_filters.into_iter().find(|(id, _)| uses_node(*id))
 }
 
 /// The program that a pinned link leads to.

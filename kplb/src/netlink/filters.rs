@@ -3,7 +3,10 @@
 use anyhow::{Context as _, Result};
 use futures_util::TryStreamExt as _;
 use nix::errno::Errno;
-use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption};
+use rtnetlink::{
+    TrafficFilterGetRequest,
+    packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption},
+};
 
 use super::client::{Netlink, is_error};
 
@@ -27,8 +30,27 @@ impl Netlink {
     /// # Errors
     /// If they cannot be read.
     pub async fn ingress_filters(&self, index: u32) -> Result<Vec<BpfFilter>> {
+        self.filters(index, TrafficFilterGetRequest::ingress).await
+    }
+
+    /// The same at its egress.
+    ///
+    /// # Minimum kernel version
+    /// 4.13, for the ids of programs.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub async fn egress_filters(&self, index: u32) -> Result<Vec<BpfFilter>> {
+        self.filters(index, TrafficFilterGetRequest::egress).await
+    }
+
+    async fn filters(
+        &self,
+        index: u32,
+        side: impl FnOnce(TrafficFilterGetRequest) -> TrafficFilterGetRequest,
+    ) -> Result<Vec<BpfFilter>> {
         let index = index.try_into().context("an index of an interface")?;
-        let messages = self.handle().traffic_filter(index).get().ingress().execute();
+        let messages = side(self.handle().traffic_filter(index).get()).execute();
         let filters: Result<Vec<_>, _> = messages.map_ok(|message| BpfFilter::decode(&message)).try_collect().await;
         match filters {
             Ok(filters) => Ok(filters.into_iter().flatten().collect()),
