@@ -43,12 +43,21 @@ impl Archive {
 
     /// The files of these packages and of all that they need, as one root directory.
     pub fn unpack_with_dependencies(&self, name: &str, packages: &[&str]) -> Result<PathBuf> {
-        self.unpack_once(name, || {
+        let unpacked = self.directory.join("unpacked");
+        let list = unpacked.join(format!("{name}.packages"));
+        let wanted = packages.join(" ");
+        if fs::read_to_string(&list).ok().as_ref() != Some(&wanted) {
+            // There is none, or it is of other packages.
+            remove(&unpacked.join(name))?;
+        }
+        let whole = self.unpack_once(name, || {
             let cache = self.directory.join("archives");
             let install = self.apt("apt-get --quiet --yes --download-only install");
             install.args(packages.iter().copied()).run()?;
             packages_in(&cache)
-        })
+        })?;
+        fs::write(&list, wanted).with_context(|| format!("write {}", list.display()))?;
+        Ok(whole)
     }
 
     fn unpack_once(&self, name: &str, download: impl FnOnce() -> Result<Vec<PathBuf>>) -> Result<PathBuf> {

@@ -44,10 +44,12 @@ pub use self::{
 use crate::{built, command::Command, package::Architecture, setup};
 
 /// What a test finds in a root directory that is not this computer's.
-const PACKAGES: [&str; 12] = [
+const PACKAGES: [&str; 14] = [
+    "base-passwd",
     "coreutils",
     "dash",
     "ethtool",
+    "findutils",
     "grep",
     "iproute2",
     "kmod",

@@ -18,6 +18,10 @@ mount -t tmpfs tmpfs /dev/shm
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
 ip link set lo up
+# Packages that are only unpacked have made no users.
+for file in passwd group; do
+    [ -e /etc/$file ] || cp /usr/share/base-passwd/$file.master /etc/$file
+done
 # Its device is there only with the module, so opening it loads nothing.
 modprobe tun
 say "kernel $(uname -r)"
