@@ -62,8 +62,8 @@ pub trait Family {
 
     fn hops(ip: &Self::Header) -> u8;
 
-    /// Takes away a hop; there must be one. By what the checksum is still to be mended for it: with all else, as each step
-    /// would wait for the one before.
+    /// Takes away a hop; there must be one. Returns by what the checksum is still to be mended for it: with all else, as each
+    /// step would wait for the one before.
     fn take_hop(ip: &mut Self::Header) -> u16;
 
     /// Mends the checksum of the header by a delta. Where there is none, nothing is to be done.

@@ -97,7 +97,7 @@ fn check_hops<F: Family, P: Packet>(packet: &P, layout: &impl Layout) -> Result<
     }
 }
 
-/// Addresses the frame to the next hop, for which the packet gives one of its own: see [`Family::take_hop`].
+/// Addresses the frame to the next hop, for which the packet gives one of its own. Returns what [`Family::take_hop`] does.
 #[inline(always)]
 pub fn set_out<F: Family, P: Packet>(packet: &P, layout: &impl Layout, node: &Node, way: &Way) -> u16 {
     if let Some(ethernet) = packet.header::<Ethernet>(0) {

@@ -81,7 +81,8 @@ pub(super) async fn start<'a>(
     let vip_addresses = config.vips();
     let record = leftovers::record(lock, Unreadable::Assume(&vip_addresses))?;
     let present = present::read(&netlink, &device).await?;
-    let predecessor = Predecessor::find(&options.pin_root, interface, &present, record.traces())?;
+    let at_egress = present::filters_at_egress(&netlink, &device).await?;
+    let predecessor = Predecessor::find(&options.pin_root, interface, &present, &at_egress, record.traces())?;
     added.is_taken_over = predecessor.is_some();
     match &predecessor {
         Some(predecessor) => {

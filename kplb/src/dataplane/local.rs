@@ -11,15 +11,12 @@ use anyhow::Context as _;
 use aya::{
     Ebpf,
     maps::HashMap,
-    programs::{
-        CgroupAttachMode, CgroupSock, CgroupSockAddr, ProgramType,
-        links::{FdLink, PinnedLink},
-    },
+    programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, ProgramType, links::FdLink},
     sys::{BpfHelper, is_helper_supported},
 };
 use kplb_common::{abi, abi::map, local::Diversion};
 
-use super::pins;
+use super::{attach, pins};
 
 /// Whether a program at sockets can choose the error of a system call that it refuses.
 pub(super) fn chooses_errors() -> bool {
@@ -94,12 +91,7 @@ pub(super) fn are_attached(directory: &Path) -> bool {
 pub(super) fn detach(directory: &Path) -> anyhow::Result<()> {
     let pins = pins::sockets(directory);
     for name in abi::SOCKET_PROGRAMS.iter().rev().chain([&abi::RELEASE_PROGRAM]) {
-        let path = pins.join(name);
-        if path.exists() {
-            let link =
-                PinnedLink::from_pin(&path).with_context(|| format!("open the pinned link {}", path.display()))?;
-            link.unpin().with_context(|| format!("unpin the link {}", path.display()))?;
-        }
+        attach::detach_pinned(&pins.join(name))?;
     }
     pins::remove_all(&pins).map(drop)?;
     pins::remove_all(&pins::old_sockets(directory)).map(drop)

@@ -128,7 +128,7 @@ pub(super) fn remove_pins(directory: &Path) -> anyhow::Result<bool> {
         found |= remove_all(&sockets)?;
     }
     for link in links(directory) {
-        found |= remove_link(&link)?;
+        found |= remove_file(&link)?;
     }
     // The maps, and whatever else another layout has.
     found |= remove_all(directory)?;
@@ -141,7 +141,7 @@ pub(super) fn remove_pins(directory: &Path) -> anyhow::Result<bool> {
 
 /// Removes the pins of the links of the interface's programs.
 pub(super) fn remove_links(directory: &Path) -> anyhow::Result<()> {
-    links(directory).iter().try_for_each(|link| remove_link(link).map(drop))
+    links(directory).iter().try_for_each(|link| remove_file(link).map(drop))
 }
 
 /// Removes a directory of pins and all below it.
@@ -161,17 +161,11 @@ pub(super) fn remove_all(directory: &Path) -> anyhow::Result<bool> {
     Ok(found)
 }
 
-/// Removes the pin of a link, which is held meanwhile: a link that nothing holds but a pin, the kernel detaches at some time
-/// after that is gone (`bpf_link_put` in kernel/bpf/syscall.c, from 6.5 on), one that is open as it is closed.
-fn remove_link(path: &Path) -> anyhow::Result<bool> {
-    // Whatever it may be, the pin goes.
-    let link = PinnedLink::from_pin(path);
-    let found = remove_file(path);
-    drop(link);
-    found
-}
-
+/// Removes a pin. What is pinned is held meanwhile: of a link that nothing holds but a pin, the kernel lets go at some time
+/// after that is gone (`bpf_link_put` in kernel/bpf/syscall.c, from 6.5 on), of one that is open as it is closed.
 fn remove_file(path: &Path) -> anyhow::Result<bool> {
+    // Whatever it may be, the pin goes.
+    let _held = PinnedLink::from_pin(path);
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -15,17 +15,15 @@ use super::{
     pins,
 };
 
-/// What is on an interface, whosever it is.
+/// What is at the ingress of an interface, whosever it is.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Present {
     /// Ids of XDP programs.
     pub xdp: Vec<u32>,
     /// The mode in which those run, if it is one of kplb's.
     pub xdp_mode: Option<Mode>,
-    /// TC programs at ingress.
+    /// TC programs.
     pub tc: Vec<TcProgram>,
-    /// TC programs at egress that are there by filters.
-    pub egress: Vec<TcProgram>,
 }
 
 /// A TC program on an interface.
@@ -38,7 +36,7 @@ pub struct TcProgram {
 }
 
 impl Present {
-    /// Whether the program with this id is there, at ingress.
+    /// Whether the program with this id is there.
     pub fn has(&self, program: u32) -> bool {
         self.xdp.contains(&program) || self.tc.iter().any(|tc| tc.id == program)
     }
@@ -80,11 +78,17 @@ pub enum Layout {
 
 impl Predecessor {
     /// The one whose program is among those on the interface; what is pinned for it and attached nowhere any more is
-    /// removed. `traces`: as far as they are known.
+    /// removed. `at_egress` are programs that are there by filters. `traces`: as far as they are known.
     ///
     /// # Errors
     /// If pins cannot be listed or removed.
-    pub fn find(root: &Path, interface: &str, present: &Present, traces: Traces) -> anyhow::Result<Option<Self>> {
+    pub fn find(
+        root: &Path,
+        interface: &str,
+        present: &Present,
+        at_egress: &[TcProgram],
+        traces: Traces,
+    ) -> anyhow::Result<Option<Self>> {
         let own = pins::pin_directory(root, interface);
         let mut found = None;
         let Traces { build, mode } = traces;
@@ -93,7 +97,7 @@ impl Predecessor {
             let ingress = if found.is_none() { ingress(&directory, present) } else { None };
             if let Some((program, mode, filter)) = ingress {
                 let layout = if directory == own { Layout::Same } else { Layout::Other };
-                let egress = by_filter(&directory, &present.egress).map(|(_, filter)| filter);
+                let egress = by_filter(&directory, at_egress).map(|(_, filter)| filter);
                 let classic = ClassicFilters { ingress: filter, egress };
                 found = Some(Self { directory, layout, build, choice, mode, reason: reason.clone(), program, classic });
             } else if pins::remove_pins(&directory)? {

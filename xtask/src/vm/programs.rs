@@ -22,15 +22,10 @@ pub fn build(architecture: Architecture, extent: Extent, groups: &[Group<'_>]) -
         // As for `cargo xtask test`: what one has built, the other need not build again.
         Command::new("cargo build --bins").args(HOST_CRATES).args(tests)
     } else {
-        let build = Command::new("cargo build --package kplb --package kplb-tests --bins --profile").arg(PROFILE);
-        let build = build.args(tests);
-        if is_native {
-            build
-        } else {
-            let target = architecture.target();
-            for_target(build.args(["--target", target]), target)
-        }
+        Command::new("cargo build --package kplb --package kplb-tests --bins --profile").arg(PROFILE).args(tests)
     };
+    let target = architecture.target();
+    let command = if is_native { command } else { for_target(command.args(["--target", target]), target) };
     command.run()?;
     executables(&command.args(["--message-format", "json"]).output()?)
 }

@@ -166,7 +166,7 @@ fn pin(link: FdLink, path: &Path) -> anyhow::Result<()> {
 }
 
 /// Detaches a pinned link, if nobody else holds it.
-fn detach_pinned(path: &Path) -> anyhow::Result<()> {
+pub(super) fn detach_pinned(path: &Path) -> anyhow::Result<()> {
     if path.exists() {
         let link = PinnedLink::from_pin(path).with_context(|| format!("open the pinned link {}", path.display()))?;
         link.unpin().with_context(|| format!("unpin the link {}", path.display()))?;
