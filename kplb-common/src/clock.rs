@@ -22,6 +22,12 @@ impl Clock {
         Self { tick_ns, start_ns: reading.now_ns.wrapping_sub(reading.ticks.wrapping_mul(tick_ns)) }
     }
 
+    /// The one of both, of ticks as long, that is not behind the other.
+    #[must_use]
+    pub const fn later(self, other: Self) -> Self {
+        if other.start_ns.wrapping_sub(self.start_ns).cast_signed() > 0 { other } else { self }
+    }
+
     /// The time at a tick: nanoseconds of the monotonic clock, at most two ticks behind, and never ahead.
     #[inline(always)]
     pub const fn at(self, ticks: u64) -> u64 {
@@ -33,8 +39,8 @@ impl Clock {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Reading {
-    /// The monotonic clock as of the last tick, in nanoseconds. To be read first: a tick in between then makes a clock that
-    /// is behind by one, and none that is ahead.
+    /// The monotonic clock as of the last tick, in nanoseconds. To be read first: ticks in between, and those that are
+    /// counted before the time follows them, make a clock that is behind, and none that is ahead.
     pub now_ns: u64,
     /// Ticks since some moment.
     pub ticks: u64,
@@ -75,6 +81,20 @@ mod tests {
         #[test]
         fn whatever_was_read_is_shown(tick_ns: u64, now_ns: u64, ticks: u64) {
             prop_assert_eq!(Clock::new(tick_ns, Reading { now_ns, ticks }).at(ticks), now_ns);
+        }
+    }
+
+    #[test]
+    fn what_is_behind_is_told_also_where_the_count_turns_over() {
+        let clock = |now_ns| Clock::new(TICK_NS, Reading { now_ns, ticks: FIRST_TICK });
+        let at_start = FIRST_TICK * TICK_NS;
+        for now_ns in [at_start, at_start + 1, at_start + TICK_NS, at_start + 3_600_000_000_000] {
+            let (behind, right) = (clock(now_ns - TICK_NS), clock(now_ns));
+            assert_eq!(
+                (behind.later(right), right.later(behind), right.later(right)),
+                (right, right, right),
+                "{now_ns}"
+            );
         }
     }
 
