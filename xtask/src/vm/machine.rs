@@ -102,8 +102,10 @@ impl Machine<'_> {
             Architecture::Amd64 => ("qemu-system-x86_64", "q35", "ttyS0"),
             Architecture::Arm64 => ("qemu-system-aarch64", "virt", "ttyAMA0"),
         };
-        // Two nanoseconds for each instruction, and the host's time while there is nothing to do.
-        let command = Command::new(program)
+        // It ends with the thread that runs it, in whatever way that ends. Two nanoseconds for each instruction, and the
+        // host's time while there is nothing to do.
+        let command = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--", program])
             .args(["-machine", model, "-cpu", self.kernel.processor, "-smp", "1", "-m", "3072"])
             .args(["-accel", "tcg", "-icount", "shift=1,sleep=on", "-no-reboot", "-nic", "none"])
             .args(["-display", "none", "-monitor", "none", "-serial", "stdio"])
