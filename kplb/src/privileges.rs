@@ -4,18 +4,20 @@ use std::fs;
 
 use anyhow::{Context as _, Result, bail};
 
-/// A capability that attaching needs: any of `bits` will do.
+/// A capability that attaching needs.
 struct Need {
-    names: &'static str,
-    bits: &'static [u32],
+    name: &'static str,
+    bit: u32,
     what_for: &'static str,
 }
 
 /// Numbers from the kernel's `include/uapi/linux/capability.h`.
 const NEEDS: &[Need] = &[
-    Need { names: "CAP_NET_ADMIN", bits: &[12], what_for: "attach to the interface and add VIPs" },
-    Need { names: "CAP_NET_RAW", bits: &[13], what_for: "announce VIPs" },
-    Need { names: "CAP_BPF or CAP_SYS_ADMIN", bits: &[39, 21], what_for: "load programs and create maps" },
+    Need { name: "CAP_NET_ADMIN", bit: 12, what_for: "attach to the interface and add VIPs" },
+    Need { name: "CAP_NET_RAW", bit: 13, what_for: "announce VIPs" },
+    // `CAP_BPF` is enough to load, but not to open a program or a map by its number (`bpf_prog_get_fd_by_id` and
+    // `bpf_map_get_fd_by_id` in kernel/bpf/syscall.c), as an agent does that takes over.
+    Need { name: "CAP_SYS_ADMIN", bit: 21, what_for: "load programs, and to find those of an earlier agent" },
 ];
 
 /// Fails unless this process has every capability that attaching needs.
@@ -43,7 +45,7 @@ pub const fn has(effective: u64, capability: u32) -> bool {
 
 /// The capabilities that attaching needs and that are not among these, with what for.
 pub fn missing(effective: u64) -> Vec<String> {
-    needs(effective).map(|need| format!("{} (to {})", need.names, need.what_for)).collect()
+    needs(effective).map(|need| format!("{} (to {})", need.name, need.what_for)).collect()
 }
 
 fn effective_capabilities(status: &str) -> Option<u64> {
@@ -52,7 +54,7 @@ fn effective_capabilities(status: &str) -> Option<u64> {
 }
 
 fn needs(effective: u64) -> impl Iterator<Item = &'static Need> {
-    NEEDS.iter().filter(move |need| need.bits.iter().all(|bit| !has(effective, *bit)))
+    NEEDS.iter().filter(move |need| !has(effective, need.bit))
 }
 
 #[cfg(test)]
@@ -60,13 +62,13 @@ mod tests {
     use super::*;
 
     fn missing_names(effective: u64) -> Vec<&'static str> {
-        needs(effective).map(|need| need.names).collect()
+        needs(effective).map(|need| need.name).collect()
     }
 
     #[test]
     fn names_what_is_missing() {
-        assert_eq!(missing_names(0), ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF or CAP_SYS_ADMIN"]);
-        assert_eq!(missing_names(1 << 12 | 1 << 39), ["CAP_NET_RAW"]);
+        assert_eq!(missing_names(0), ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN"]);
+        assert_eq!(missing_names(1 << 12 | 1 << 39), ["CAP_NET_RAW", "CAP_SYS_ADMIN"]);
         assert!(missing_names(1 << 12 | 1 << 13 | 1 << 21).is_empty());
         assert!(missing_names(u64::MAX).is_empty());
     }
