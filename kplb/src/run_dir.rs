@@ -22,7 +22,7 @@ use nix::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    dataplane::{ClassicFilter, ClassicFilters, ModeChoice, Traces},
+    dataplane::{ModeChoice, Traces},
     health::board::Decision,
 };
 
@@ -260,17 +260,11 @@ fn remove_if_present(path: &Path) -> Result<()> {
 /// What was decided by hand: service to backend to decision.
 pub type Decisions = BTreeMap<String, BTreeMap<String, Decision>>;
 
-/// What an agent added to the node beside its pins.
+/// What an agent added to the node that does not bear its name, and how it came to what it attached.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Record {
     /// The VIPs on the interface.
     pub vips: Vec<IpAddr>,
-    /// The filter of the TC program at egress, where the kernel lets it not be pinned.
-    #[serde(default)]
-    pub classic: Option<ClassicFilter>,
-    /// The same of the one at ingress.
-    #[serde(default)]
-    pub classic_ingress: Option<ClassicFilter>,
     /// Which mode was asked for, and why the one was taken that was.
     #[serde(default)]
     pub mode: Option<(ModeChoice, String)>,
@@ -283,11 +277,6 @@ pub struct Record {
 }
 
 impl Record {
-    /// The filters of the TC programs.
-    pub const fn filters(&self) -> ClassicFilters {
-        ClassicFilters { ingress: self.classic_ingress, egress: self.classic }
-    }
-
     /// What it says of what is attached.
     pub fn traces(&self) -> Traces {
         Traces { build: self.build, mode: self.mode.clone() }

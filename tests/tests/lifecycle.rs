@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
-use kplb::dataplane::Side;
+use kplb::dataplane::{self, Side};
 use kplb_tests::{
     agent::{self, Agent},
     apiserver::Apiserver,
@@ -204,7 +204,62 @@ fn the_vips_of_a_killed_agent_go_before_its_programs() -> Result<()> {
         assert!(!node.has_address(vip)?, "{vip} is still there");
     }
     node.namespace().run(|| umount(obstacle.as_str()))?;
+    // Whoever has added one meanwhile is not kplb.
+    node.namespace().ip("address add 198.18.0.100/32 dev eth0")?;
     agent::run(node, ["detach", "eth0"])?;
+    assert_eq!(traces(node)?, ["198.18.0.100"]);
+    Ok(())
+}
+
+/// A filter is pinned nowhere. An agent knows those of its kind, whatever else is lost.
+#[test]
+fn what_is_neither_pinned_nor_recorded_is_found() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 1, clients: 0 })?;
+    let node = lab.node(1);
+    let configuration = cluster::configuration(lab.nodes(), Persistence::Client);
+    cluster::start_agent(node, &configuration)?.leave()?;
+    node.namespace().run(|| ["/run/kplb", "/sys/fs/bpf/kplb"].iter().try_for_each(fs::remove_dir_all))?;
+    // Of whom VIPs are, nothing else tells.
+    node.namespace().ip("address delete 198.18.0.100/32 dev eth0\naddress delete 2001:2::100/128 dev eth0")?;
+    let agent = cluster::start_agent(node, &configuration)?;
+    for side in [Side::Ingress, Side::Egress] {
+        poll::until("one program on each side", SOON, || programs(node, side).is_ok_and(|programs| programs == 1))?;
+    }
+    agent.stop()?;
+    assert_eq!(traces(node)?, Vec::<String>::new());
+    Ok(())
+}
+
+fn programs(node: &Host, side: Side) -> Result<usize> {
+    Ok(match side {
+        Side::Ingress => hooks::at_ingress(node)?.len(),
+        Side::Egress => hooks::tc_programs(node, side)?.len(),
+    })
+}
+
+/// Whoever polices what comes in has it. Filters at its egress would see what comes in.
+#[test]
+fn next_to_the_queueing_discipline_ingress_there_are_no_filters() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 1, clients: 0 })?;
+    let node = lab.node(1);
+    let discipline = |arguments: &str| {
+        let mut tc = Command::new("tc");
+        tc.args(["qdisc"]).args(arguments.split_whitespace());
+        node.namespace().check_output(tc)
+    };
+    discipline("add dev eth0 ingress")?;
+    let configuration = cluster::configuration(lab.nodes(), Persistence::Client);
+    if !dataplane::has_tc_links() {
+        let file = cluster::write(&configuration)?;
+        refuses(
+            node,
+            &["attach", "eth0", "--config", &file.path().to_string_lossy()],
+            "tc qdisc del dev eth0 ingress",
+        )?;
+        discipline("del dev eth0 ingress")?;
+        discipline("add dev eth0 clsact")?;
+    }
+    cluster::start_agent(node, &configuration)?.stop()?;
     assert_eq!(traces(node)?, Vec::<String>::new());
     Ok(())
 }
@@ -293,19 +348,26 @@ fn what_cannot_be_served_is_refused_with_a_reason() -> Result<()> {
     Ok(())
 }
 
+/// Also without the one alone that is needed first when an agent follows another.
 #[test]
 fn without_privileges_it_says_which_it_needs() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 1, clients: 0 })?;
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--reuid", "65534", "--clear-groups", "--bounding-set", "-all", "--inh-caps", "-all"])
-        .arg(agent::kplb()?.get_program())
-        .args(["attach", "eth0", "--vip", "198.18.0.100:6443", "--backend", "198.18.0.11:6443"]);
-    let output = lab.node(1).namespace().output(command)?;
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success());
-    assert!(stderr.contains("CAP_NET_ADMIN"), "{stderr}");
-    assert_eq!(traces(lab.node(1))?, Vec::<String>::new());
+    for (missing, named) in [("-all", "CAP_NET_ADMIN"), ("-sys_admin", "CAP_SYS_ADMIN")] {
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", missing, "--inh-caps", missing]).arg(agent::kplb()?.get_program()).args([
+            "attach",
+            "eth0",
+            "--vip",
+            "198.18.0.100:6443",
+            "--backend",
+            "198.18.0.11:6443",
+        ]);
+        let output = lab.node(1).namespace().output(command)?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success());
+        assert!(stderr.contains(named), "{stderr}");
+        assert_eq!(traces(lab.node(1))?, Vec::<String>::new());
+    }
     Ok(())
 }
 

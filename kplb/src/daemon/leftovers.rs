@@ -1,4 +1,4 @@
-//! What a killed agent left, found by the record it kept and by its pins.
+//! What a killed agent left, found by the record it kept, by its pins, and by the names of its filters.
 //!
 //! Invariant: its programs, and with them the fence, are taken away after its VIPs, and not at all while one of those
 //! stays: nobody else would keep the node from answering for it.
@@ -6,12 +6,15 @@
 use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
 use anyhow::{Context as _, Result};
-use tracing::{debug, error};
+use tracing::error;
 
-use super::first_error;
+use super::{first_error, present};
 use crate::{
-    dataplane::{self, ClassicFilter, ClassicFilters, Side},
-    netlink::client::{Change, Netlink},
+    dataplane::{self, ClassicFilter, Side},
+    netlink::{
+        client::{Change, Netlink},
+        message::Link,
+    },
     run_dir::{Lock, Record},
 };
 
@@ -40,33 +43,57 @@ pub fn record(lock: &Lock, unreadable: Unreadable<'_>) -> Result<Record> {
     }
 }
 
-/// Removes recorded VIPs and pins of an agent that is gone. Returns what there was, in words. Must be called on a tokio
-/// runtime.
+/// Removes recorded VIPs, and the programs of an agent that is gone. Returns what there was, in words. Must be called on a
+/// tokio runtime.
 ///
 /// # Errors
-/// If something cannot be removed.
+/// If something cannot be removed; what could be is not on record any more.
 pub async fn remove(lock: &Lock, interface: &str, pin_root: &Path, record: &Record) -> Result<Vec<String>> {
-    let ClassicFilters { ingress, egress } = record.filters();
     let mut removed =
         remove_vips(interface, &record.vips, None).await.context("its programs stay until its VIPs are gone")?;
+    if !record.vips.is_empty() {
+        // From here on they may be somebody else's.
+        lock.amend_record(|record| record.vips.clear())?;
+    }
+    let netlink = Netlink::connect()?;
+    // The interface may be gone, and its filters with it.
+    let links = netlink.links().await?;
+    let device = links.iter().find(|link| link.name == interface);
+    let mut found = false;
     // The client's side first, so that no packet is rewritten whose reply would not be.
-    detach_classic(interface, Side::Ingress, ingress);
-    if dataplane::remove_all_pins(pin_root, interface)? {
+    if let Some(device) = device {
+        found |= detach_filters(&netlink, device, Side::Ingress, None).await?;
+    }
+    found |= dataplane::take_away(pin_root, interface)?;
+    if let Some(device) = device {
+        found |= detach_filters(&netlink, device, Side::Egress, None).await?;
+    }
+    if found {
         removed.push("its programs and maps".to_owned());
     }
-    detach_classic(interface, Side::Egress, egress);
-    // Last: until here, what is left is found by it.
     lock.remove_record()?;
     Ok(removed)
 }
 
-fn detach_classic(interface: &str, side: Side, filter: Option<ClassicFilter>) {
-    if let Some(filter) = filter
-        && let Err(error) = dataplane::detach_classic(interface, side, filter)
-    {
-        // The interface may be gone, and its filters with it.
-        debug!("{error:#}");
+/// Detaches the filters of kplb's programs on a side of an interface, but for this one. Returns whether there were any.
+///
+/// # Errors
+/// If one cannot be detached.
+pub(super) async fn detach_filters(
+    netlink: &Netlink,
+    device: &Link,
+    side: Side,
+    keep: Option<ClassicFilter>,
+) -> Result<bool> {
+    let present = present::filters(netlink, device, side).await?;
+    let strays: Vec<_> = dataplane::own_filters(side, &present).map(|(_, filter)| filter).collect();
+    let strays = strays.iter().filter(|filter| keep != Some(**filter));
+    let mut found = false;
+    for filter in strays {
+        dataplane::detach_classic(&device.name, side, *filter)?;
+        found = true;
     }
+    Ok(found)
 }
 
 /// Removes those of the VIPs that can be removed, but not from the link with the index `keep`. Must be called on a tokio runtime.

@@ -160,7 +160,7 @@ impl Added {
         let had_dataplane = self.dataplane.is_some();
         let mut results = Vec::new();
         if let Some(mut vips) = self.vips {
-            results.push(vips.remove_all().await);
+            results.push(vips.remove_all(lock).await);
         }
         let program = self.dataplane.as_ref().and_then(Dataplane::program);
         if let Some(dataplane) = self.dataplane {

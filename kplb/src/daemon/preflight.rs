@@ -7,9 +7,12 @@ use kplb_common::node::Vlan;
 use tokio::time::{Instant, sleep};
 
 use super::obstacle::Obstacle;
-use crate::netlink::{
-    client::Netlink,
-    message::{Link, XdpProgram},
+use crate::{
+    dataplane,
+    netlink::{
+        client::Netlink,
+        message::{Link, XdpProgram},
+    },
 };
 
 const LOCAL_PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
@@ -69,6 +72,21 @@ pub(crate) fn leaves_tags(device: &str, active: &BTreeSet<String>) -> Result<(),
              {feature} off`"
         ),
     ))
+}
+
+/// Makes sure that an interface can have TC programs on both of its sides, where the kernel has no links for them.
+pub(super) async fn takes_tc_programs(netlink: &Netlink, device: &Link) -> Result<()> {
+    if dataplane::has_tc_links() || !netlink.has_ingress_discipline(device.index).await? {
+        return Ok(());
+    }
+    let Link { name, .. } = device;
+    let what =
+        format!("{name} has the queueing discipline `ingress`, next to which there is no `clsact` for kplb's filters");
+    let advice = format!(
+        "add `clsact` in its place, which does the same and more: `tc qdisc del dev {name} ingress`, then `tc qdisc add dev \
+         {name} clsact`; its filters must be added again"
+    );
+    Err(Obstacle::new(what, advice).into())
 }
 
 /// Features of an interface that keep a VLAN tag from an XDP program (`net/ethtool/common.c` in the kernel).

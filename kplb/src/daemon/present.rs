@@ -26,19 +26,24 @@ pub(super) async fn runs(netlink: &Netlink, device: &Link, attached: &Attached) 
 /// The programs at the ingress of `device`, whosever they are.
 pub(crate) async fn read(netlink: &Netlink, device: &Link) -> Result<Present> {
     let by_link = dataplane::tcx_programs(&device.name, Side::Ingress).into_iter();
-    let by_filter = netlink.ingress_filters(device.index).await?.into_iter();
     Ok(Present {
         xdp: device.programs().to_vec(),
         xdp_mode: device.xdp.as_ref().and_then(|xdp| Mode::from_name(xdp.mode)),
-        tc: by_link.map(|id| TcProgram { id, filter: None }).chain(by_filter.map(of_filter)).collect(),
+        tc: (by_link.map(|id| TcProgram { id, filter: None }))
+            .chain(filters(netlink, device, Side::Ingress).await?)
+            .collect(),
     })
 }
 
-/// Those at its egress that are there by filters. Only an agent that starts asks: it knows what it has attached itself.
-pub(super) async fn filters_at_egress(netlink: &Netlink, device: &Link) -> Result<Vec<TcProgram>> {
-    Ok(netlink.egress_filters(device.index).await?.into_iter().map(of_filter).collect())
+/// Those that are on a side of it by filters.
+pub(super) async fn filters(netlink: &Netlink, device: &Link, side: Side) -> Result<Vec<TcProgram>> {
+    let filters = match side {
+        Side::Ingress => netlink.ingress_filters(device.index).await?,
+        Side::Egress => netlink.egress_filters(device.index).await?,
+    };
+    Ok(filters.into_iter().map(of_filter).collect())
 }
 
-fn of_filter(BpfFilter { priority, handle, program }: BpfFilter) -> TcProgram {
-    TcProgram { id: program, filter: Some(ClassicFilter { priority, handle }) }
+fn of_filter(BpfFilter { priority, handle, program, name }: BpfFilter) -> TcProgram {
+    TcProgram { id: program, filter: Some((ClassicFilter { priority, handle }, name)) }
 }

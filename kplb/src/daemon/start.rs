@@ -38,7 +38,7 @@ use crate::{
     control::server::Server,
     dataplane::{
         self, Attached, Dataplane, FlowTableSizes, Layout, LoadOptions, ModeChoice, NativeXdp, Predecessor, Present,
-        boottime_now_ns,
+        Side, boottime_now_ns,
     },
     driver::Driver,
     election::HEARTBEAT,
@@ -80,8 +80,9 @@ pub(super) async fn start<'a>(
     let device = preflight::interface(&netlink, interface).await?;
     let vip_addresses = config.vips();
     let record = leftovers::record(lock, Unreadable::Assume(&vip_addresses))?;
+    preflight::takes_tc_programs(&netlink, &device).await?;
     let present = present::read(&netlink, &device).await?;
-    let at_egress = present::filters_at_egress(&netlink, &device).await?;
+    let at_egress = present::filters(&netlink, &device, Side::Egress).await?;
     let predecessor = Predecessor::find(&options.pin_root, interface, &present, &at_egress, record.traces())?;
     added.is_taken_over = predecessor.is_some();
     match &predecessor {
@@ -152,10 +153,11 @@ pub(super) async fn start<'a>(
     lock.amend_record(|record| record.build = None)?;
     let attached = dataplane.attach()?;
     surroundings.look_after(attached.clone());
-    lock.amend_record(|record| {
-        (record.classic_ingress, record.classic) = (attached.classic.ingress, attached.classic.egress);
-        record.mode = Some((options.mode, attached.reason.clone()));
-    })?;
+    lock.amend_record(|record| record.mode = Some((options.mode, attached.reason.clone())))?;
+    // Of an agent that was killed between attaching one program and detaching another.
+    for side in [Side::Ingress, Side::Egress] {
+        leftovers::detach_filters(&netlink, &device, side, attached.classic.on(side)).await?;
+    }
     let local = Local::start(config, dataplane);
     dataplane.forget_predecessor()?;
     let generation = record.generation + 1;

@@ -134,7 +134,7 @@ impl Vips {
     }
 
     /// Removes what was added, as far as it goes. What stays is still recorded.
-    pub(super) async fn remove_all(&mut self) -> Result<()> {
+    pub(super) async fn remove_all(&mut self, lock: &Lock) -> Result<()> {
         self.held.clear();
         let mut results = Vec::new();
         for vip in self.added.clone() {
@@ -143,6 +143,8 @@ impl Vips {
                 info!("removed the VIP {vip}");
             }));
         }
+        // From here on the others may be somebody else's.
+        results.push(lock.amend_record(|record| record.vips = self.added.iter().copied().collect()));
         first_error(results)
     }
 }

@@ -1,16 +1,12 @@
 //! Whole tables by few system calls, which aya has none for: a flow table key by key takes two calls for each entry, and
 //! begins anew whenever the key that it stands at is removed.
 //!
-//! Invariant: but for `heap`, this is the only file of the crate with `unsafe`, and it only reads.
+//! Invariant: it only reads.
 
 use std::{
-    ffi::CString,
     io,
     mem::size_of,
-    os::{
-        fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::ffi::OsStrExt as _,
-    },
+    os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
 };
 
@@ -19,24 +15,15 @@ use aya::{Pod, maps::MapData};
 use kplb_common::pod;
 use nix::{errno::Errno, libc};
 
-/// Commands of `bpf(2)`, and a flag (`include/uapi/linux/bpf.h`).
-const BPF_OBJ_GET: libc::c_int = 7;
-/// Since Linux 5.6.
+use super::syscall::{self, Access, bpf};
+
+/// A command of `bpf(2)` (`include/uapi/linux/bpf.h`), since Linux 5.6.
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
-const BPF_F_RDONLY: u32 = 1 << 3;
 
 /// Entries that are asked for at once. A bucket of the kernel's table comes as a whole or not at all.
 const ENTRIES: u32 = 4096;
 
-/// The members of the kernel's `union bpf_attr` for [`BPF_OBJ_GET`].
-#[repr(C)]
-struct GetAttributes {
-    path: u64,
-    bpf_fd: u32,
-    file_flags: u32,
-}
-
-/// Those for [`BPF_MAP_LOOKUP_BATCH`].
+/// The members of the kernel's `union bpf_attr` for [`BPF_MAP_LOOKUP_BATCH`].
 #[repr(C)]
 struct BatchAttributes {
     in_batch: u64,
@@ -49,24 +36,9 @@ struct BatchAttributes {
     flags: u64,
 }
 
-/// `bpf(2)`.
-///
-/// # Safety
-/// The attributes must be those of the command, and what they point to must be as long as the command takes it for.
-unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> Result<libc::c_long, Errno> {
-    // SAFETY: the attributes are as long as is said, and the rest is the caller's promise.
-    Errno::result(unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) })
-}
-
 /// Opens a pinned map for reading alone.
 pub(super) fn open_pinned(path: &Path) -> anyhow::Result<MapData> {
-    let name = CString::new(path.as_os_str().as_bytes()).context("a path with a zero byte")?;
-    let mut attributes = GetAttributes { path: name.as_ptr() as u64, bpf_fd: 0, file_flags: BPF_F_RDONLY };
-    // SAFETY: the path ends with a zero byte and lives until the call returns.
-    let fd = unsafe { bpf(BPF_OBJ_GET, &mut attributes) }.map_err(io::Error::from);
-    let fd = i32::try_from(fd.with_context(|| format!("open {}", path.display()))?).context("a file descriptor")?;
-    // SAFETY: the kernel has just made it, and nobody else knows it.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let fd = syscall::open_pinned(path, Access::Read).with_context(|| format!("open {}", path.display()))?;
     MapData::from_fd(fd).with_context(|| format!("ask what {} is", path.display()))
 }
 

@@ -48,7 +48,7 @@ fn at_release(ebpf: &mut Ebpf) -> anyhow::Result<&mut CgroupSock> {
 pub(super) fn attach(ebpf: &mut Ebpf, cgroup: &Path, directory: &Path) -> anyhow::Result<()> {
     let (pins, old) = (pins::sockets(directory), pins::old_sockets(directory));
     // An agent that was killed between the two steps left more.
-    pins::remove_all(&old)?;
+    detach_all(&old)?;
     if pins.exists() {
         fs::rename(&pins, &old).with_context(|| format!("rename {}", pins.display()))?;
     }
@@ -57,7 +57,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, cgroup: &Path, directory: &Path) -> anyhow
         // The error that matters is the one of attaching.
         let _ = detach(directory);
     }
-    attached.and(pins::remove_all(&old).map(drop))
+    attached.and(detach_all(&old))
 }
 
 fn attach_each(ebpf: &mut Ebpf, cgroup: &Path, directory: &Path) -> anyhow::Result<()> {
@@ -94,7 +94,15 @@ pub(super) fn detach(directory: &Path) -> anyhow::Result<()> {
         attach::detach_pinned(&pins.join(name))?;
     }
     pins::remove_all(&pins).map(drop)?;
-    pins::remove_all(&pins::old_sockets(directory)).map(drop)
+    detach_all(&pins::old_sockets(directory))
+}
+
+/// Detaches what is pinned in a directory of such programs, and removes that.
+fn detach_all(sockets: &Path) -> anyhow::Result<()> {
+    for path in pins::list(sockets)? {
+        attach::detach_pinned(&path)?;
+    }
+    pins::remove_all(sockets).map(drop)
 }
 
 /// The connected sockets that this is true of, by their cookies.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: what is half done is undone. A [`Dataplane`] that fails to load or attach leaves no program, map or pin of
 //! its own, and those of a [`Predecessor`] as they were; one that is attached outlives its process, by its pins, until it
-//! is taken over, or taken away by [`Dataplane::detach`] or [`remove_all_pins`].
+//! is taken over, or taken away by [`Dataplane::detach`] or [`take_away`].
 
 mod attach;
 mod batch;
@@ -17,11 +17,14 @@ mod pins;
 mod predecessor;
 mod records;
 mod rings;
+mod syscall;
 mod tracing;
 mod trial;
 
 use anyhow::Context as _;
-pub use attach::{Attached, ClassicFilter, ClassicFilters, Side, detach_classic, tcx_programs};
+pub use attach::{
+    Attached, ClassicFilter, ClassicFilters, Side, detach_classic, has_tc_links, own_filters, tcx_programs,
+};
 use aya::{Ebpf, maps::Map};
 pub use counters::Counters;
 pub use kernel::{Dataplane, FlowTableSizes, LoadOptions};
@@ -29,8 +32,8 @@ pub use leases::{Leases, boottime_now_ns, monotonic_now_ns};
 pub use mode::{Mode, ModeChoice, NativeXdp};
 pub use object::{FLOOR_OBJECT, OBJECT, build};
 pub use pinned::{FlowFamily, FlowTables, PinnedMaps, from_ip, pinned_interfaces, protocol, to_ip};
-pub use pins::{pin_directory, remove_all_pins};
-pub use predecessor::{Layout, Predecessor, Present, TcProgram, Traces, attached_mode};
+pub use pins::pin_directory;
+pub use predecessor::{Layout, Predecessor, Present, TcProgram, Traces, attached_mode, take_away};
 pub use records::{Reports, Sighting};
 
 /// A map of the object as the type that it has.

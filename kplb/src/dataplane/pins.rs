@@ -13,12 +13,12 @@
 //! ```
 
 use std::{
+    ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
-use aya::programs::links::PinnedLink;
 use kplb_common::abi::LAYOUT_VERSION;
 
 /// Directory of the pins of an interface, below the pin root.
@@ -78,21 +78,20 @@ pub(super) fn old_sockets(directory: &Path) -> PathBuf {
 pub(super) fn directories(root: &Path, interface: &str) -> anyhow::Result<Vec<PathBuf>> {
     let own = pin_directory(root, interface);
     let Some(name) = own.file_name() else { return Ok(Vec::new()) };
-    let entries = match fs::read_dir(root) {
+    let versions =
+        list(root)?.into_iter().filter(|path| path.file_name().and_then(OsStr::to_str).is_some_and(is_version));
+    Ok(versions.map(|version| version.join(name)).filter(|directory| directory.is_dir()).collect())
+}
+
+/// What is in a directory; nothing if there is none.
+pub(super) fn list(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let listed = || format!("list {}", directory.display());
+    let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("list {}", root.display())),
+        Err(error) => return Err(error).with_context(listed),
     };
-    let mut directories = Vec::new();
-    for entry in entries {
-        let version = entry.with_context(|| format!("list {}", root.display()))?;
-        let is_version = version.file_name().to_str().is_some_and(is_version);
-        let directory = version.path().join(name);
-        if is_version && directory.is_dir() {
-            directories.push(directory);
-        }
-    }
-    Ok(directories)
+    entries.map(|entry| Ok(entry.with_context(listed)?.path())).collect()
 }
 
 fn is_version(name: &str) -> bool {
@@ -105,20 +104,8 @@ pub(super) fn create(directory: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(&maps).with_context(|| format!("create the pin directory {}", maps.display()))
 }
 
-/// Removes all pins of an interface, of every layout. Returns whether there was anything.
-///
-/// # Errors
-/// If something cannot be removed; what could be is gone then.
-pub fn remove_all_pins(root: &Path, interface: &str) -> anyhow::Result<bool> {
-    let mut found = false;
-    for directory in directories(root, interface)? {
-        found |= remove_pins(&directory)?;
-    }
-    Ok(found)
-}
-
 /// Removes all pins in a directory, links first: programs go before the maps they use. What is pinned there is freed
-/// by the kernel when nothing else holds it. Returns whether there was anything.
+/// by the kernel when nothing else holds it, and at some time after. Returns whether there was anything.
 ///
 /// # Errors
 /// If something cannot be removed; what could be is gone then.
@@ -147,25 +134,14 @@ pub(super) fn remove_links(directory: &Path) -> anyhow::Result<()> {
 /// Removes a directory of pins and all below it.
 pub(super) fn remove_all(directory: &Path) -> anyhow::Result<bool> {
     let mut found = false;
-    match fs::read_dir(directory) {
-        Ok(entries) => {
-            for entry in entries {
-                let path = entry.with_context(|| format!("list {}", directory.display()))?.path();
-                found |= if path.is_dir() { remove_all(&path)? } else { remove_file(&path)? };
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("list {}", directory.display())),
+    for path in list(directory)? {
+        found |= if path.is_dir() { remove_all(&path)? } else { remove_file(&path)? };
     }
     remove_directory(directory)?;
     Ok(found)
 }
 
-/// Removes a pin. What is pinned is held meanwhile: of a link that nothing holds but a pin, the kernel lets go at some time
-/// after that is gone (`bpf_link_put` in kernel/bpf/syscall.c, from 6.5 on), of one that is open as it is closed.
 fn remove_file(path: &Path) -> anyhow::Result<bool> {
-    // Whatever it may be, the pin goes.
-    let _held = PinnedLink::from_pin(path);
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

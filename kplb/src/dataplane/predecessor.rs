@@ -10,7 +10,8 @@ use kplb_common::abi::map;
 use tracing::warn;
 
 use super::{
-    attach::{self, Attached, ClassicFilter, ClassicFilters},
+    attach::{self, Attached, ClassicFilter, ClassicFilters, Side, own_filters},
+    local,
     mode::{Mode, ModeChoice},
     pins,
 };
@@ -27,12 +28,12 @@ pub struct Present {
 }
 
 /// A TC program on an interface.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TcProgram {
     /// Its id.
     pub id: u32,
-    /// Its filter, if it is there by one, and not by a link.
-    pub filter: Option<ClassicFilter>,
+    /// Its filter, and the name of that, if it is there by one and not by a link.
+    pub filter: Option<(ClassicFilter, String)>,
 }
 
 impl Present {
@@ -97,7 +98,7 @@ impl Predecessor {
             let ingress = if found.is_none() { ingress(&directory, present) } else { None };
             if let Some((program, mode, filter)) = ingress {
                 let layout = if directory == own { Layout::Same } else { Layout::Other };
-                let egress = by_filter(&directory, at_egress).map(|(_, filter)| filter);
+                let egress = own_filters(Side::Egress, at_egress).map(|(_, filter)| filter).next();
                 let classic = ClassicFilters { ingress: filter, egress };
                 found = Some(Self { directory, layout, build, choice, mode, reason: reason.clone(), program, classic });
             } else if pins::remove_pins(&directory)? {
@@ -152,22 +153,32 @@ fn ingress(directory: &Path, present: &Present) -> Option<(u32, Mode, Option<Cla
     {
         return Some((id, Mode::Tc, None));
     }
-    by_filter(directory, &present.tc).map(|(id, filter)| (id, Mode::Tc, Some(filter)))
+    own_filters(Side::Ingress, &present.tc)
+        .find(|(id, _)| uses_maps_in(directory, *id))
+        .map(|(id, filter)| (id, Mode::Tc, Some(filter)))
 }
 
-/// Id and filter of the program among these that is there by a filter and uses the maps in a directory. A filter is pinned
-/// nowhere; its program is known by its maps, which are.
-fn by_filter(directory: &Path, programs: &[TcProgram]) -> Option<(u32, ClassicFilter)> {
-    let of_filters: Vec<_> = programs.iter().filter_map(|tc| Some((tc.id, tc.filter?))).collect();
-    if of_filters.is_empty() {
-        return None;
+/// Whether a program uses the maps in a directory, which may be of another layout than its own after an agent was killed in
+/// the middle of taking over.
+fn uses_maps_in(directory: &Path, program: u32) -> bool {
+    let Ok(node) = MapInfo::from_pin(pins::maps(directory).join(map::NODE)) else { return false };
+    let info = loaded_programs().filter_map(Result::ok).find(|info| info.id() == program);
+    info.and_then(|info| info.map_ids().ok()?).is_some_and(|maps| maps.contains(&node.id()))
+}
+
+/// Detaches what is pinned for an interface, of every layout, and removes the pins. Returns whether there was anything.
+///
+/// # Errors
+/// If something cannot be detached or removed; what could be is gone then.
+pub fn take_away(root: &Path, interface: &str) -> anyhow::Result<bool> {
+    let mut found = false;
+    for directory in pins::directories(root, interface)? {
+        let detached = local::detach(&directory);
+        let detached = detached.and(attach::detach(&directory, interface, ClassicFilters::default()));
+        found |= pins::remove_pins(&directory)?;
+        detached?;
     }
-    let node = MapInfo::from_pin(pins::maps(directory).join(map::NODE)).ok()?.id();
-    let uses_node = |id: u32| {
-        let info = loaded_programs().filter_map(Result::ok).find(|info| info.id() == id);
-        info.and_then(|info| info.map_ids().ok()?).is_some_and(|maps| maps.contains(&node))
-    };
-    of_filters.into_iter().find(|(id, _)| uses_node(*id))
+    Ok(found)
 }
 
 /// The program that a pinned link leads to.

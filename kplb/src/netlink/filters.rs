@@ -11,7 +11,7 @@ use rtnetlink::{
 use super::client::{Netlink, is_error};
 
 /// A filter that runs a BPF program.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BpfFilter {
     /// Its priority.
     pub priority: u16,
@@ -19,6 +19,8 @@ pub struct BpfFilter {
     pub handle: u32,
     /// The program's id.
     pub program: u32,
+    /// The name that whoever attached it gave to the filter (`TCA_BPF_NAME`); empty if none.
+    pub name: String,
 }
 
 impl Netlink {
@@ -44,6 +46,23 @@ impl Netlink {
         self.filters(index, TrafficFilterGetRequest::egress).await
     }
 
+    /// Whether the interface with this index has the queueing discipline `ingress`. It takes the place of `clsact`, and what is
+    /// attached to its egress sees the packets that come in (`ingress_tcf_block` in the kernel's net/sched/sch_ingress.c).
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    pub async fn has_ingress_discipline(&self, index: u32) -> Result<bool> {
+        let disciplines: Vec<TcMessage> = match self.handle().qdisc().get().execute().try_collect().await {
+            Ok(disciplines) => disciplines,
+            // A kernel without any.
+            Err(error) if is_error(&error, Errno::EOPNOTSUPP) => return Ok(false),
+            Err(error) => return Err(error).context("list queueing disciplines"),
+        };
+        let is_ingress = |attribute: &TcAttribute| matches!(attribute, TcAttribute::Kind(kind) if kind == "ingress");
+        let on_it = |discipline: &&TcMessage| u32::try_from(discipline.header.index) == Ok(index);
+        Ok(disciplines.iter().filter(on_it).any(|discipline| discipline.attributes.iter().any(is_ingress)))
+    }
+
     async fn filters(
         &self,
         index: u32,
@@ -64,16 +83,26 @@ impl Netlink {
 impl BpfFilter {
     fn decode(message: &TcMessage) -> Option<Self> {
         let TcHandle { major, minor } = message.header.handle;
-        let program = message.attributes.iter().find_map(|attribute| match attribute {
-            TcAttribute::Options(options) => options.iter().find_map(|option| match option {
-                TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
-                _ => None,
-            }),
+        let options = message.attributes.iter().find_map(|attribute| match attribute {
+            TcAttribute::Options(options) => Some(options),
             _ => None,
         })?;
+        let program = options.iter().find_map(|option| match option {
+            TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
+            _ => None,
+        })?;
+        let name = options.iter().find_map(|option| match option {
+            TcOption::Bpf(TcFilterBpfOption::ProgName(name)) => Some(name.clone()),
+            _ => None,
+        });
         // The priority is in the upper half, the protocol in the lower one (`TC_H_MAKE` in `tc_dump_tfilter`'s messages).
         let priority = (message.header.info >> 16) as u16;
-        Some(Self { priority, handle: u32::from(major) << 16 | u32::from(minor), program })
+        Some(Self {
+            priority,
+            handle: u32::from(major) << 16 | u32::from(minor),
+            program,
+            name: name.unwrap_or_default(),
+        })
     }
 }
 
@@ -95,6 +124,7 @@ mod tests {
                 TcOption::Bpf(TcFilterBpfOption::ProgId(42)),
             ]),
         ];
-        assert_eq!(BpfFilter::decode(&message), Some(BpfFilter { priority: 7, handle: 3, program: 42 }));
+        let filter = BpfFilter { priority: 7, handle: 3, program: 42, name: "other".to_owned() };
+        assert_eq!(BpfFilter::decode(&message), Some(filter));
     }
 }

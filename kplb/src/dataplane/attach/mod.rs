@@ -5,7 +5,7 @@
 mod tc;
 mod xdp;
 
-use std::path::Path;
+use std::{fs, os::fd::AsFd as _, path::Path};
 
 use anyhow::Context as _;
 use aya::{
@@ -13,10 +13,11 @@ use aya::{
     programs::links::{FdLink, PinnedLink},
 };
 
-pub use self::tc::{ClassicFilter, ClassicFilters, Side, detach_classic, tcx_programs};
+pub use self::tc::{ClassicFilter, ClassicFilters, Side, detach_classic, has_tc_links, own_filters, tcx_programs};
 use super::{
     mode::{Mode, ModeChoice, NativeXdp},
     predecessor::Predecessor,
+    syscall::{self, Access},
 };
 
 /// How the programs are attached.
@@ -165,11 +166,13 @@ fn pin(link: FdLink, path: &Path) -> anyhow::Result<()> {
     link.pin(path).map(drop).with_context(|| format!("pin the link at {}", path.display()))
 }
 
-/// Detaches a pinned link, if nobody else holds it.
+/// Detaches a pinned link, wherever else it may be pinned, and removes the pin: once it returns, no packet meets its program.
 pub(super) fn detach_pinned(path: &Path) -> anyhow::Result<()> {
     if path.exists() {
-        let link = PinnedLink::from_pin(path).with_context(|| format!("open the pinned link {}", path.display()))?;
-        link.unpin().with_context(|| format!("unpin the link {}", path.display()))?;
+        syscall::open_pinned(path, Access::All)
+            .and_then(|link| syscall::detach_link(link.as_fd()))
+            .with_context(|| format!("detach the pinned link {}", path.display()))?;
+        fs::remove_file(path).with_context(|| format!("remove the pin {}", path.display()))?;
     }
     Ok(())
 }

@@ -18,10 +18,9 @@ use aya::{
     util::KernelVersion,
 };
 use kplb_common::abi;
-use serde::{Deserialize, Serialize};
 
 use super::{Site, detach_pinned, pin};
-use crate::dataplane::{object, pins};
+use crate::dataplane::{object, pins, predecessor::TcProgram};
 
 /// Which way packets go that a TC program sees.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -54,17 +53,10 @@ impl Side {
             Self::Egress => pins::tc_link(directory),
         }
     }
-
-    const fn classic(self, filters: ClassicFilters) -> Option<ClassicFilter> {
-        match self {
-            Self::Ingress => filters.ingress,
-            Self::Egress => filters.egress,
-        }
-    }
 }
 
 /// What tells one filter on a side of an interface from another.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ClassicFilter {
     /// Its priority: the lowest comes first.
     pub priority: u16,
@@ -79,6 +71,16 @@ pub struct ClassicFilters {
     pub ingress: Option<ClassicFilter>,
     /// That of packets which leave.
     pub egress: Option<ClassicFilter>,
+}
+
+impl ClassicFilters {
+    /// That of this side.
+    pub const fn on(self, side: Side) -> Option<ClassicFilter> {
+        match side {
+            Side::Ingress => self.ingress,
+            Side::Egress => self.egress,
+        }
+    }
 }
 
 impl ClassicFilter {
@@ -101,7 +103,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, site: &Site<'_>, side: Side) -> anyhow::Re
         site.pin_taken_over(FdLink::try_from(program.take_link(id)?)?, &path)?;
         return Ok(None);
     }
-    if let Some(filter) = site.before.and_then(|before| side.classic(before.classic)) {
+    if let Some(filter) = site.before.and_then(|before| before.classic.on(side)) {
         let id = program.attach_to_link(filter.link(interface, side)?).with_context(not_replaced)?;
         // Dropped, it would detach the filter.
         std::mem::forget(program.take_link(id)?);
@@ -119,7 +121,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, site: &Site<'_>, side: Side) -> anyhow::Re
 
 fn attach_new(program: &mut SchedClassifier, interface: &str, side: Side) -> anyhow::Result<SchedClassifierLinkId> {
     let failed = || format!("{interface}: attach the TC program to its {side:?}").to_lowercase();
-    if KernelVersion::current().is_ok_and(|current| current >= KernelVersion::new(6, 6, 0)) {
+    if has_tc_links() {
         let order = match side {
             Side::Ingress => LinkOrder::first(),
             Side::Egress => LinkOrder::default(),
@@ -127,7 +129,7 @@ fn attach_new(program: &mut SchedClassifier, interface: &str, side: Side) -> any
         let options = TcAttachOptions::TcxOrder(order);
         return program.attach_with_options(interface, side.attach_type(), options).with_context(failed);
     }
-    // If it is there already, that is as good.
+    // If it is there already, that is as good: an agent does not start next to another queueing discipline.
     let _ = tc::qdisc_add_clsact(interface);
     let mut attach = |priority| {
         let options = TcAttachOptions::Netlink(NlOptions { priority, ..NlOptions::default() });
@@ -174,6 +176,20 @@ pub(super) fn detach(
 /// If the interface has no such filter, or the kernel refuses.
 pub fn detach_classic(interface: &str, side: Side, filter: ClassicFilter) -> anyhow::Result<()> {
     filter.link(interface, side)?.detach().context("detach the TC program")
+}
+
+/// Whether the kernel has links for TC programs (TCX).
+pub fn has_tc_links() -> bool {
+    KernelVersion::current().is_ok_and(|current| current >= KernelVersion::new(6, 6, 0))
+}
+
+/// Those of kplb among the programs that are on a side of an interface: ids and filters. A filter is pinned nowhere. It is
+/// known by the name that it was given.
+pub fn own_filters(side: Side, programs: &[TcProgram]) -> impl Iterator<Item = (u32, ClassicFilter)> {
+    let own = side.program();
+    programs
+        .iter()
+        .filter_map(move |tc| tc.filter.as_ref().filter(|(_, name)| name == own).map(|(place, _)| (tc.id, *place)))
 }
 
 /// The ids of the programs on a side of an interface that are there by links, the first one first; none where the kernel
