@@ -2,7 +2,9 @@
 //!
 //! To count ticks is to load a word of memory, while the time takes a call, which costs as much as all that is done with a
 //! packet's addresses. The kernel counts them by its monotonic clock (`tick_do_update_jiffies64` in
-//! kernel/time/tick-sched.c), so the two never drift apart.
+//! kernel/time/tick-sched.c), so the two do not drift apart; but where it is told to have neither timers of high resolution
+//! nor idle processors without ticks (`highres=off nohz=off`), it counts interrupts, which do not follow NTP as the clock
+//! does.
 
 /// How ticks become time; part of [`crate::node::Node`].
 #[repr(C)]
@@ -28,7 +30,8 @@ impl Clock {
         if other.start_ns.wrapping_sub(self.start_ns).cast_signed() > 0 { other } else { self }
     }
 
-    /// The time at a tick: nanoseconds of the monotonic clock, at most two ticks behind, and never ahead.
+    /// The time at a tick: nanoseconds of the monotonic clock, at most two ticks behind; and at most one ahead, if the wall
+    /// clock was set just before it was read.
     #[inline(always)]
     pub const fn at(self, ticks: u64) -> u64 {
         ticks.wrapping_mul(self.tick_ns).wrapping_add(self.start_ns)
@@ -39,8 +42,9 @@ impl Clock {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Reading {
-    /// The monotonic clock as of the last tick, in nanoseconds. To be read first: ticks in between, and those that are
-    /// counted before the time follows them, make a clock that is behind, and none that is ahead.
+    /// The monotonic clock in nanoseconds, as of the last tick, or as of when the wall clock was set, if that is later. To
+    /// be read first: ticks in between, and those that are counted before the time follows them, make a clock that is
+    /// behind, and none that is ahead.
     pub now_ns: u64,
     /// Ticks since some moment.
     pub ticks: u64,

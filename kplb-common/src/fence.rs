@@ -8,7 +8,7 @@
 //! not renewed ends by itself.
 //!
 //! ```text
-//!                                              +-- kplb_xdp <-- questions: ARP request, neighbour solicitation
+//!                                              +-- ingress <--- questions: ARP request, neighbour solicitation
 //! election -- renews --> LEASES[family] <-- fresh?
 //!                                              +-- kplb_tc <--- claims: ARP, solicitation, advertisement of the VIP's
 //! ```

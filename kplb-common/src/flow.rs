@@ -210,7 +210,7 @@ impl<A: Address> Flow<A> {
 
     /// Whether no packet was seen for longer than `lifetime_ns`, which is at most `i64::MAX`.
     ///
-    /// A clock read on another processor may be behind the entry: that is fresh, not old.
+    /// The clock may have been read before another processor wrote the entry: that is fresh, not old.
     #[inline(always)]
     pub fn is_expired(&self, now_ns: u64, lifetime_ns: u64) -> bool {
         now_ns.wrapping_sub(self.last_seen_ns).cast_signed() > lifetime_ns.cast_signed()
@@ -255,7 +255,7 @@ mod tests {
         let flow = Flow::<Ip4> { last_seen_ns: 100, ..Flow::default() };
         assert!(!flow.is_expired(110, 10));
         assert!(flow.is_expired(111, 10));
-        assert!(!flow.is_expired(50, 10), "another processor's clock may be behind");
+        assert!(!flow.is_expired(50, 10), "another processor may have read the clock later");
         assert!(!flow.is_expired(100 + (1 << 62), i64::MAX as u64));
     }
 }

@@ -28,7 +28,7 @@ pub const fn is_new_period(last_ns: u64, now_ns: u64) -> bool {
 /// Whether an end that spoke last at `last_ns` has been silent for long.
 #[inline(always)]
 pub const fn is_silent(last_ns: u64, now_ns: u64) -> bool {
-    // The clock of another processor may be ahead.
+    // Another processor may have read the clock later.
     now_ns.saturating_sub(last_ns) >= SILENCE_NS
 }
 
@@ -54,7 +54,7 @@ mod tests {
         assert!(!is_silent(now, now));
         assert!(!is_silent(now - 149 * MS, now));
         assert!(is_silent(now - 150 * MS, now));
-        assert!(!is_silent(now + 4 * MS, now), "another processor's clock may be ahead");
+        assert!(!is_silent(now + 4 * MS, now), "another processor may have read the clock later");
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub const SNAPSHOT_BYTES: usize = SNAPSHOT_WORDS * 8;
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Hook {
-    /// It came in by the interface: `kplb_xdp`.
+    /// It came in by the interface: `kplb_xdp` or `kplb_tc_ingress`.
     Ingress = 0,
     /// It was about to leave: `kplb_tc`.
     Egress = 1,

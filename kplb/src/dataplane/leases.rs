@@ -75,8 +75,8 @@ pub fn boottime_now_ns() -> u64 {
     now_ns(ClockId::CLOCK_BOOTTIME)
 }
 
-/// The time on the clock of the flows: `CLOCK_MONOTONIC`, in nanoseconds. What the data path takes for it is at most two of
-/// the kernel's ticks behind ([`kplb_common::clock`]).
+/// The time on the clock of the flows: `CLOCK_MONOTONIC`, in nanoseconds. What the data path takes for it is usually two of
+/// the kernel's ticks behind at most ([`kplb_common::clock`]).
 pub fn monotonic_now_ns() -> u64 {
     now_ns(ClockId::CLOCK_MONOTONIC)
 }

@@ -157,7 +157,7 @@ impl PinnedMaps {
         let services: BTreeMap<_, _> = self.services()?.into_iter().collect();
         let ring = |service: &Service| anyhow::Ok((service.id, Arc::new(self.ring(service.id)?)));
         Ok(Desired {
-            // Of the clock the model knows nothing: each agent sets it by itself.
+            // Of the clock the model knows nothing: it stays as it is until something else of the node is written.
             node: Node { clock: Clock::default(), ..self.node()? },
             gate: Arc::new(self.gate()?),
             vips: self.vips()?,

@@ -10,8 +10,9 @@
 //!             rise x good                      Down --- rise x answered ---> Draining
 //! ```
 //!
-//! Invariant: one check alone changes nothing but the start; a backend that was refused to a client as well (it is
-//! *suspected*) needs one check that is refused, too.
+//! Invariant: with limits above one, one check alone changes nothing but the start; but one that is refused takes away a
+//! backend that is *suspected*: a client was refused as well, an idle connection was closed, or all that is known of it is
+//! from elsewhere.
 
 use super::outcome::Finding;
 

@@ -1,7 +1,8 @@
 //! What `kplb status` shows, as metrics for Prometheus, served over HTTP where the configuration says so.
 //!
-//! Invariant: all of it is of one [`Status`], so what is counted goes down only with the agent; and every metric has its
-//! samples for as long as what it is about is configured, so that a query never mistakes "none" for "unknown".
+//! Invariant: all of it is of one [`Status`], so what is counted goes down only when who counts begins anew: the data path,
+//! the agent or its election; and every metric has its samples for as long as what it is about is configured, so that a
+//! query never mistakes "none" for "unknown".
 
 mod process;
 pub mod server;

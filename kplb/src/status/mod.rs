@@ -1,6 +1,7 @@
 //! How an agent and its data path are: what `kplb status` shows, and its stable JSON form.
 //!
-//! Fields are only ever added. Counters count from the attach on, and go on when an agent takes over from another.
+//! Fields are only ever added. What the maps count goes on when an agent takes over from another; resets and what the
+//! election counts begin at zero with each agent, and the latter may when its settings change.
 
 mod table;
 mod text;

@@ -13,8 +13,8 @@ use crate::{
     scene::{AMPLE, Flow, Kind, NAT_PORTS, everywhere},
 };
 
-/// It is never ahead, and by two ticks behind at most, but for moments in which the processor that counts ticks is not given
-/// time by whoever it shares a machine with.
+/// It is not ahead, unless the wall clock was set a moment before it was read, and by two ticks behind at most, but for
+/// moments in which the processor that counts ticks is not given time by whoever it shares a machine with.
 #[test]
 fn a_packets_time_is_the_agents() -> Result<()> {
     let tick_ns = u64::try_from(Duration::from(clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?).as_nanos())?;
