@@ -17,7 +17,7 @@ use rustls::pki_types::ServerName;
 use tokio::{net::TcpSocket, task::JoinHandle, time::timeout};
 use tokio_rustls::TlsConnector;
 
-use super::{ANSWER_DEADLINE, CONNECT_DEADLINE, TRANSFER_DEADLINE};
+use super::{ANSWER_DEADLINE, CONNECT_DEADLINE, TRANSFER_DEADLINE, Wrong};
 use crate::{
     body::{self, AnyBody},
     tls,
@@ -125,7 +125,10 @@ impl Connection {
             let response = self.request(Method::GET, &format!("/bytes?n={n}"), body::text("")).await?;
             let node = header(&response, "x-node")?;
             let (length, sha256) = body::sha256(response.into_body()).await?;
-            anyhow::ensure!(length == n, "{length} bytes of {n}");
+            // One that is cut off is an error before this.
+            if length != n {
+                return Err(Wrong::new(format!("{length} bytes of {n}")).into());
+            }
             Ok(Transfer { node, sha256 })
         })
         .await
@@ -136,7 +139,8 @@ impl Connection {
         within(TRANSFER_DEADLINE, "upload", async {
             let response = self.request(Method::POST, "/bytes", body::pattern(n)).await?;
             let node = header(&response, "x-node")?;
-            let sha256 = String::from_utf8(response.into_body().collect().await?.to_bytes().into())?;
+            let sha256 = String::from_utf8(response.into_body().collect().await?.to_bytes().into())
+                .map_err(|error| Wrong::new(format!("no hash: {error}")))?;
             Ok(Transfer { node, sha256 })
         })
         .await
@@ -163,7 +167,8 @@ impl Connection {
         let what = format!("{method} {path}");
         within(ANSWER_DEADLINE, &what, async {
             let response = self.request(method, path, body::text("")).await?;
-            let (node, client) = (header(&response, "x-node")?, header(&response, "x-client")?.parse()?);
+            let (node, client) = (header(&response, "x-node")?, header(&response, "x-client")?);
+            let client = client.parse().map_err(|_| Wrong::new(format!("no address and port: {client}")))?;
             let status = response.status().as_u16();
             Ok(Answer { status, node, client, body: response.into_body().collect().await?.to_bytes() })
         })
@@ -211,7 +216,8 @@ impl Watch {
             loop {
                 if let Some(end) = self.rest.iter().position(|&byte| byte == b'\n') {
                     let line = self.rest.drain(..=end).collect::<Vec<_>>();
-                    return Ok(serde_json::from_slice(&line)?);
+                    let value = serde_json::from_slice(&line);
+                    return Ok(value.map_err(|error| Wrong::new(format!("a line of a watch is no JSON: {error}")))?);
                 }
                 let frame = self.body.frame().await.ok_or_else(|| anyhow!("the watch ended"))??;
                 if let Ok(data) = frame.into_data() {
@@ -232,6 +238,6 @@ pub(super) async fn within<T>(deadline: Duration, what: &str, future: impl Futur
 }
 
 fn header(response: &Response<Incoming>, name: &str) -> Result<String> {
-    let value = response.headers().get(name).with_context(|| format!("no header {name}"))?;
-    Ok(value.to_str()?.to_owned())
+    let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+    Ok(value.ok_or_else(|| Wrong::new(format!("no header {name} that is text")))?.to_owned())
 }

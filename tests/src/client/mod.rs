@@ -4,6 +4,7 @@
 mod connection;
 mod load;
 mod udp;
+mod wrong;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -13,6 +14,7 @@ pub use self::{
     connection::{Answer, Connection, Transfer, Watch},
     load::{Load, Report},
     udp::{UdpAnswer, UdpFlow, udp_exchange},
+    wrong::Wrong,
 };
 
 /// How long a connection may take to be set up, TLS included. More than the first two retransmissions of a lost SYN.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::{Context as _, Result};
 use tokio::net::UdpSocket;
 
-use super::{CONNECT_DEADLINE, connection::within};
+use super::{CONNECT_DEADLINE, Wrong, connection::within};
 
 /// The largest payload of a datagram, rounded up.
 const MAX_DATAGRAM: usize = 65_536;
@@ -47,7 +47,7 @@ impl UdpFlow {
             self.socket.send(payload).await.context("send")?;
             let mut buffer = vec![0; MAX_DATAGRAM];
             let length = self.socket.recv(&mut buffer).await.context("receive")?;
-            parse(&buffer[..length]).with_context(|| format!("not an echo: {length} bytes"))
+            parse(&buffer[..length]).ok_or_else(|| Wrong::new(format!("not an echo: {length} bytes")).into())
         })
         .await
     }

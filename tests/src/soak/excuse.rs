@@ -128,6 +128,11 @@ impl Episode {
         self.undone.is_some_and(|undone| undone < self.from + lease)
     }
 
+    /// Whether it is on: it has begun, and not all is as it should be again.
+    pub fn is_on(&self, at: Duration) -> bool {
+        (self.from..=self.end()).contains(&at)
+    }
+
     /// Whether there are agents meanwhile that cannot act on what else happens.
     fn is_without_agent(&self) -> bool {
         matches!(
@@ -178,15 +183,28 @@ impl Episode {
             | Kind::MasterMove => {}
         }
         if self.may_move_master() {
-            let election = match self.fault.kind {
-                Kind::AgentUpgrade => LEAVE + ELECTION,
-                // One that is preferred waits for as long as if there were no master, after it has followed.
-                Kind::MasterMove => 2 * ELECTION,
-                _ => ELECTION,
-            };
-            excuses.push(excuse(Covers::Everything, seen.max(self.from) + election));
+            excuses.push(excuse(Covers::Everything, seen.saturating_add(self.election())));
         }
         excuses
+    }
+
+    /// How long it takes to elect another master after it.
+    fn election(&self) -> Duration {
+        match self.fault.kind {
+            Kind::AgentUpgrade => LEAVE + ELECTION,
+            // One that is preferred waits for as long as if there were no master, after it has followed.
+            Kind::MasterMove => 2 * ELECTION,
+            _ => ELECTION,
+        }
+    }
+
+    /// Until when the VIPs may move by it, given all that happened: what a killed or frozen agent has left is taken away
+    /// when the next one is there or it goes on, and a node whose cable is plugged in again may still believe that it is
+    /// master. Nothing moves after all has settled.
+    pub fn moves_until(&self, all: &[Self]) -> Duration {
+        let others = all.iter().filter(|other| other.overlaps(self));
+        let undone = others.map(|other| other.undone.unwrap_or(Duration::MAX)).fold(self.from, Duration::max);
+        undone.saturating_add(self.election()).min(self.end())
     }
 }
 
@@ -380,6 +398,18 @@ mod tests {
         let mut agent = episode(Kind::AgentKill, Role::Backup);
         agent.from = ms(9000);
         check(&[agent, killed], &[(opening(12_900, 12_950), true), (opening(13_100, 13_150), false)]);
+    }
+
+    #[test]
+    fn what_never_settles_explains_for_ever() {
+        let mut moved = episode(Kind::AgentStop, Role::Master);
+        let mut cut = Episode { node: 3, from: ms(10_500), ..episode(Kind::LinkFlap, Role::Backup) };
+        (moved.settled, cut.settled) = (None, None);
+        check(&[moved, cut], &[(opening(9000, 9999), false), (opening(60_000, 61_000), true)]);
+        assert_eq!(moved.moves_until(&[moved, cut]), ms(11_000) + ELECTION);
+        (moved.undone, cut.undone) = (None, None);
+        assert_eq!(moved.moves_until(&[moved, cut]), Duration::MAX);
+        assert_eq!(quiet_from(&[moved, cut]), Duration::MAX);
     }
 
     #[test]

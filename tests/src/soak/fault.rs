@@ -39,7 +39,8 @@ pub enum Kind {
     AgentReload,
     /// A node's cable is pulled, and plugged in again.
     LinkFlap,
-    /// A node or a client gets another MAC address, says nothing of it, and later gets its own again.
+    /// A node gets another MAC address and says nothing of it, or a client does and announces it; later it gets its own
+    /// again.
     NeighbourChange,
     /// Another node becomes master: one that is to be preferred now, or any while the master's agent is frozen.
     MasterMove,
@@ -89,6 +90,11 @@ impl Kind {
         Self::NeighbourChange,
         Self::MasterMove,
     ];
+
+    /// Whether an agent ends by it.
+    const fn ends_agent(self) -> bool {
+        matches!(self, Self::AgentKill | Self::AgentStop | Self::AgentUpgrade)
+    }
 
     /// How long one lasts, in milliseconds. Agents of some kinds are started again at once.
     fn hold_ms(self, variant: usize) -> std::ops::Range<u64> {
@@ -143,11 +149,17 @@ impl Fault {
     }
 }
 
+/// The number of the node whose agent never ends, so that what it takes can be told from all of the run.
+pub fn spared(seed: u64) -> usize {
+    usize::try_from(seed).unwrap_or_default() % N_NODES + 1
+}
+
 /// What happens within this time, in slots of one fault or two. The same seed and kinds give the same plan.
 ///
-/// Every kind has its turn before one comes again.
+/// Every kind has its turn before one comes again. One agent is [`spared`].
 pub fn plan(seed: u64, kinds: &[Kind], total: Duration) -> Vec<Vec<Fault>> {
     let mut random = StdRng::seed_from_u64(seed);
+    let spared = spared(seed);
     let mut bag = Vec::new();
     let mut slots = Vec::new();
     let mut at = START;
@@ -157,12 +169,12 @@ pub fn plan(seed: u64, kinds: &[Kind], total: Duration) -> Vec<Vec<Fault>> {
             bag = kinds.to_vec();
             bag.shuffle(&mut random);
         }
-        let first = draw(&mut random, bag.pop().expect("it was filled"), at);
+        let first = draw(&mut random, bag.pop().expect("it was filled"), at, spared);
         let mut slot = vec![first];
         if random.random_ratio(PAIRS_PERCENT, 100) {
             let kind = kinds[random.random_range(0..kinds.len())];
             let later = Duration::from_millis(random.random_range(100..1500));
-            let second = draw(&mut random, kind, at + later);
+            let second = draw(&mut random, kind, at + later, spared);
             if first.goes_with(&second) {
                 slot.push(second);
             }
@@ -173,10 +185,12 @@ pub fn plan(seed: u64, kinds: &[Kind], total: Duration) -> Vec<Vec<Fault>> {
     slots
 }
 
-fn draw(random: &mut StdRng, kind: Kind, at: Duration) -> Fault {
+fn draw(random: &mut StdRng, kind: Kind, at: Duration, spared: usize) -> Fault {
     let variant = random.random_range(0..6);
     let hold = Duration::from_millis(random.random_range(kind.hold_ms(variant)));
-    Fault { at, kind, node: random.random_range(1..=N_NODES), hold, variant }
+    let node = random.random_range(1..=N_NODES);
+    let node = if kind.ends_agent() && node == spared { node % N_NODES + 1 } else { node };
+    Fault { at, kind, node, hold, variant }
 }
 
 #[cfg(test)]
@@ -209,6 +223,19 @@ mod tests {
         assert!(slots.len() > 100, "{}", slots.len());
         assert!(slots.concat().iter().all(|fault| fault.kind == Kind::LinkFlap));
         assert_eq!(plan(3, &[], HOUR), Vec::<Vec<Fault>>::new());
+    }
+
+    #[test]
+    fn one_agent_is_spared_and_all_else_happens_to_its_node() {
+        for seed in 0..6 {
+            let faults = plan(seed, &Kind::ALL, 2 * HOUR).concat();
+            let kinds: std::collections::BTreeSet<_> =
+                faults.iter().filter(|fault| fault.node == spared(seed)).map(|fault| fault.kind).collect();
+            let expected = Kind::ALL.into_iter().filter(|kind| !kind.ends_agent());
+            assert!(kinds.into_iter().eq(expected), "seed {seed}");
+            let ended = faults.iter().filter(|fault| fault.kind.ends_agent()).map(|fault| fault.node);
+            assert_eq!(ended.collect::<std::collections::BTreeSet<_>>().len(), N_NODES - 1);
+        }
     }
 
     #[test]

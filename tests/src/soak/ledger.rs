@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     busy::Pause,
+    census::{Census, Phase},
     excuse::{Cause, Span},
 };
 
@@ -68,10 +69,39 @@ pub struct Ledger {
 #[derive(Debug, Default)]
 struct Books {
     counts: BTreeMap<Activity, Count>,
+    census: Census,
     pending: Vec<Failure>,
     explained: BTreeMap<(Cause, Activity), u64>,
     pauses: Vec<Pause>,
     broken: Vec<String>,
+}
+
+/// A connection or a flow of datagrams, which is counted for as long as this lives.
+#[derive(Debug)]
+pub struct Talk {
+    ledger: Arc<Ledger>,
+    phase: Phase,
+}
+
+impl Talk {
+    /// Enters one that is about to begin.
+    pub fn begin(ledger: &Arc<Ledger>) -> Self {
+        ledger.lock().census.begin();
+        Self { ledger: Arc::clone(ledger), phase: Phase::Begun }
+    }
+
+    /// Enters that a connection was answered, so that a flow must be known for as long as it lasts. To be said once.
+    pub fn answered(&mut self) {
+        self.phase = Phase::Answered;
+        self.ledger.lock().census.answer();
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        let now = self.ledger.now();
+        self.ledger.lock().census.end(self.phase, now);
+    }
 }
 
 impl Ledger {
@@ -116,6 +146,11 @@ impl Ledger {
         let mut books = self.lock();
         books.counts.entry(failure.activity).or_default().failed += 1;
         books.pending.push(failure);
+    }
+
+    /// The connections and flows of datagrams that clients have and had.
+    pub fn census(&self) -> Census {
+        self.lock().census.clone()
     }
 
     /// Notes that the machine let nobody run.

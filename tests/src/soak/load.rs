@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Error, Result, bail, ensure};
+use anyhow::{Error, Result, bail};
 use tokio::{
     task::JoinSet,
     time::{Interval, MissedTickBehavior, interval, timeout},
@@ -16,10 +16,11 @@ use tokio::{
 use super::{
     STALL,
     excuse::{Failed, Span},
-    ledger::{Activity, Failure, Ledger},
+    integrity,
+    ledger::{Activity, Failure, Ledger, Talk},
 };
 use crate::{
-    client::{Connection, UdpFlow},
+    client::{Answer, Connection, Transfer, UdpFlow, Wrong},
     cluster,
     lab::{Addresses, Host},
     pattern::pattern_sha256,
@@ -71,7 +72,9 @@ pub struct Client {
 
 /// A connection that has answered once.
 struct Opened {
+    /// Counted for as long as the connection is there: fields are dropped in their order.
     connection: Connection,
+    _talk: Talk,
     vip: SocketAddr,
     /// The node at its other end.
     node: String,
@@ -162,7 +165,7 @@ impl Client {
             ticks.tick().await;
             let Some(opened) = self.open(vip).await else { continue };
             let begun = self.ledger.now();
-            let Opened { connection, node, at, .. } = opened;
+            let Opened { connection, _talk, node, at, .. } = opened;
             if let Err(error) = within(STALL, connection.close()).await {
                 let failed = Failed::Established { opened: at, backend: number(&node) };
                 self.failed(Activity::Connection, failed, vip, begun, &error);
@@ -179,13 +182,9 @@ impl Client {
                 let Some(mut opened) = self.open(vip).await else { continue };
                 let begun = self.ledger.now();
                 let n = SIZES[rand::random_range(0..SIZES.len())];
-                match within(STALL, transfer(&mut opened.connection, activity, n)).await {
-                    Ok(sha256) if Some(&sha256) == self.hashes.get(&n) => self.ledger.done(activity, n),
-                    Ok(sha256) => {
-                        let words =
-                            format!("{n} bytes of {} with {vip}, {}, are wrong: {sha256}", self.name, opened.node);
-                        self.ledger.broken(words);
-                    }
+                let transfer = within(STALL, transfer(&mut opened.connection, activity, n)).await;
+                match transfer.and_then(|transfer| expect_transfer(&transfer, &opened.node, self.hashes.get(&n))) {
+                    Ok(()) => self.ledger.done(activity, n),
                     Err(error) => self.broke(activity, &opened, begun, &error.context(format!("{n} bytes"))),
                 }
             }
@@ -199,6 +198,7 @@ impl Client {
         while !self.ledger.is_over() {
             ticks.tick().await;
             let mut backend = None;
+            let _talk = Talk::begin(&self.ledger);
             let flow = match UdpFlow::open(vip, self.source(vip)).await {
                 Ok(flow) => flow,
                 Err(error) => {
@@ -235,16 +235,18 @@ impl Client {
     /// Opens a connection and has it answer; a failure is entered.
     async fn open(&self, vip: SocketAddr) -> Option<Opened> {
         let begun = self.ledger.now();
+        let mut talk = Talk::begin(&self.ledger);
         let opening = async {
             let mut connection = Connection::open_from(vip, self.source(vip)).await?;
             let answer = within(STALL, connection.get("/version")).await?;
-            ensure!(answer.status == 200, "the first request: status {}", answer.status);
+            expect_ok(&answer)?;
             anyhow::Ok((connection, answer.node))
         };
         match opening.await {
             Ok((connection, node)) => {
                 self.ledger.done(Activity::Connection, 0);
-                Some(Opened { connection, vip, node, at: self.ledger.now() })
+                talk.answered();
+                Some(Opened { connection, _talk: talk, vip, node, at: self.ledger.now() })
             }
             Err(error) => {
                 self.failed(Activity::Connection, Failed::Opening, vip, begun, &error);
@@ -265,6 +267,11 @@ impl Client {
     }
 
     fn failed(&self, activity: Activity, failed: Failed, vip: SocketAddr, begun: Duration, error: &Error) {
+        if integrity::is_wrong(error) {
+            let what = activity.name();
+            self.ledger.broken(format!("{what} of {} with {vip}, {failed:?}: what came is WRONG: {error:#}", self.name));
+            return;
+        }
         let span = Span { failed, begun, ended: self.ledger.now() };
         self.ledger.failed(Failure { activity, span, words: format!("{} with {vip}: {error:#}", self.name) });
     }
@@ -279,18 +286,31 @@ async fn within<T>(deadline: Duration, future: impl Future<Output = Result<T>>) 
 
 async fn request(opened: &mut Opened) -> Result<()> {
     let answer = within(STALL, opened.connection.get("/version")).await?;
-    ensure!(answer.status == 200, "status {}", answer.status);
-    ensure!(answer.node == opened.node, "{} answers on a connection to {}", answer.node, opened.node);
-    Ok(())
+    expect_ok(&answer)?;
+    expect_node(&answer.node, &opened.node)
 }
 
-/// The hash of what arrived.
-async fn transfer(connection: &mut Connection, activity: Activity, n: u64) -> Result<String> {
-    let transfer = match activity {
-        Activity::Upload => connection.upload(n).await?,
-        _ => connection.download(n).await?,
-    };
-    Ok(transfer.sha256)
+async fn transfer(connection: &mut Connection, activity: Activity, n: u64) -> Result<Transfer> {
+    match activity {
+        Activity::Upload => connection.upload(n).await,
+        _ => connection.download(n).await,
+    }
+}
+
+fn expect_ok(answer: &Answer) -> Result<()> {
+    if answer.status == 200 { Ok(()) } else { Err(Wrong::new(format!("status {}", answer.status)).into()) }
+}
+
+/// A connection is of one node, to its end.
+fn expect_node(answers: &str, opened: &str) -> Result<()> {
+    let is_same = answers == opened;
+    if is_same { Ok(()) } else { Err(Wrong::new(format!("{answers} answers on a connection to {opened}")).into()) }
+}
+
+fn expect_transfer(transfer: &Transfer, opened: &str, sha256: Option<&String>) -> Result<()> {
+    expect_node(&transfer.node, opened)?;
+    let is_whole = Some(&transfer.sha256) == sha256;
+    if is_whole { Ok(()) } else { Err(Wrong::new(format!("other bytes, with {opened}: {}", transfer.sha256)).into()) }
 }
 
 /// Its number and as many bytes that differ from one to the next.
@@ -314,6 +334,17 @@ fn number(name: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_nodes_answer_is_wrong_and_so_are_other_bytes() {
+        let transfer = |node: &str, hash: &str| Transfer { node: node.to_owned(), sha256: hash.to_owned() };
+        let (hash, judge) = ("ab".to_owned(), expect_transfer);
+        assert!(judge(&transfer("node1", "ab"), "node1", Some(&hash)).is_ok());
+        for wrong in [transfer("node2", "ab"), transfer("node1", "cd")] {
+            let error = judge(&wrong, "node1", Some(&hash)).expect_err("it is wrong");
+            assert!(integrity::is_wrong(&error), "{error:#}");
+        }
+    }
 
     #[test]
     fn payloads_differ() {

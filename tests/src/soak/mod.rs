@@ -5,15 +5,20 @@
 //!                                                                |-> excuse: explained?
 //!   clients (load) -> ledger: what succeeded, what failed -------+        masters: one?
 //!   watch: who has the VIPs, memory, descriptors ----------------+        growth: bounded?
+//!   peek: the flow tables, entry by entry -----------------------+        tables, flows: two halves, and as many as
+//!   census: what clients hold and held --------------------------+        the load makes?
 //! ```
 //!
 //! Invariant: a failure counts as explained only by a fault that was there, for as long as kplb may take to deal with it,
-//! and only for what that fault can break. Between faults nothing may fail.
+//! and only for what that fault can break. Between faults nothing may fail. Nothing at all explains what is wrong: another
+//! node's answer, other bytes (integrity).
 
 pub mod busy;
 pub mod excuse;
 pub mod fault;
 
+pub mod census;
+pub mod integrity;
 pub mod ledger;
 pub mod load;
 
@@ -23,6 +28,10 @@ pub mod stage;
 pub mod growth;
 pub mod masters;
 pub mod watch;
+
+pub mod flows;
+pub mod peek;
+pub mod tables;
 
 pub mod report;
 
@@ -41,6 +50,9 @@ pub const INTERVAL: Duration = Duration::from_millis(500);
 
 /// For how long flows are remembered without a packet; more than anything here says nothing.
 pub const LIFETIME: Duration = Duration::from_secs(10);
+
+/// The same of flows that are half open, and of those that have ended.
+pub const SHORT_LIFETIME: Duration = Duration::from_secs(5);
 
 /// When clients give up who says nothing.
 pub const STALL: Duration = Duration::from_secs(6);

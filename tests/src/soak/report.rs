@@ -8,6 +8,7 @@ use super::{
     fault::Kind,
     growth::Growth,
     ledger::{Activity, Count},
+    peek::Peeks,
 };
 use crate::cluster::VIPS;
 
@@ -38,10 +39,16 @@ pub struct Report {
     pub contested: usize,
     /// What agents took that lived long enough to tell.
     pub growths: Vec<Growth>,
+    /// The node whose agent was never ended.
+    pub spared: usize,
     /// How many agents there were in all.
     pub n_agents: usize,
-    /// Flows in all tables of all nodes: the most that were seen between faults, and what was left at the end.
-    pub flows: [u64; 2],
+    /// Connections and flows of datagrams that clients have begun.
+    pub attempts: u64,
+    /// The most flows that lived on all nodes together between faults.
+    pub most_flows: u64,
+    /// What reading the tables has come to.
+    pub peeks: Peeks,
     /// How long it took until none was left.
     pub drained: Duration,
     /// What is pinned on each node, before and after.
@@ -92,19 +99,19 @@ impl fmt::Display for Report {
             writeln!(f, "{vip}: {questions} answers; {}", words.join(", "))?;
         }
         writeln!(f, "{} questions were answered for two nodes, while the VIPs moved", self.contested)?;
-        writeln!(f, "\n{} agents; those that lived long enough to tell, first and last half minute:", self.n_agents)?;
+        writeln!(f, "\n{} agents, and that of node{} was spared; first and last", self.n_agents, self.spared)?;
+        writeln!(f, "quiet moments of those that lived long enough to tell:")?;
         for Growth { node, life, memory, descriptors } in &self.growths {
             let [before, after] = memory.map(|kib| kib as f64 / 1024.0);
             let [few, many] = descriptors;
             let life = life.as_secs();
             writeln!(f, "  node{node}, {life:>5} s: {before:.1} -> {after:.1} MiB, {few} -> {many} descriptors")?;
         }
-        let [most, left] = self.flows;
-        writeln!(
-            f,
-            "\nflows: at most {most} between faults, {left} left {:.0} s after the load",
-            self.drained.as_secs_f64()
-        )?;
+        let Self { attempts, most_flows, drained, peeks: Peeks { done, most_entries, .. }, .. } = self;
+        let drained = drained.as_secs_f64();
+        write!(f, "\nflows: {attempts} were begun; at most {most_flows} lived between faults, ")?;
+        writeln!(f, "and none {drained:.0} s after the load")?;
+        writeln!(f, "flow tables: read {done:?} times, at most {most_entries} entries on a node")?;
         writeln!(f, "pins of each node: {:?} before, {:?} after", self.pins[0], self.pins[1])?;
         if self.is_clean() {
             return write!(f, "\nEvery invariant held.");

@@ -11,20 +11,21 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{
-    LIFETIME, busy,
+    busy::{self, Pause},
     excuse::{self, Episode},
     fault::{self, Fault, Kind, N_CLIENTS, N_NODES, Victim},
+    flows,
     growth::{self, Sample},
     inject::Injection,
     ledger::Ledger,
     load::{self, Client},
-    masters,
+    masters, peek,
     report::Report,
-    stage::Stage,
+    stage::{Settled, Stage},
     watch::{self, Seen},
 };
 use crate::{
@@ -42,10 +43,11 @@ const QUIET: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(1);
 /// For how long the machine let everybody run before a fault.
 const CALM: Duration = Duration::from_secs(5);
-/// How much longer than their lifetime flows may take to be gone.
-const DRAINED: Duration = Duration::from_secs(10);
 /// How long anything may take that is waited for without a reason of its own.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often it is waited for all to be as it should be.
+const MAX_TRIES: usize = 3;
 
 /// How many broken invariants end a run.
 const TOO_MUCH: usize = 100;
@@ -91,8 +93,9 @@ pub fn run(options: &Options, is_interrupted: &AtomicBool) -> Result<Report> {
     let clients = clients.collect::<Result<Vec<_>>>()?;
     let pids = stage.pids();
     let mut progress = Progress::new(options, &ledger, is_interrupted);
-    let seen = thread::scope(|scope| {
+    let (seen, peeks) = thread::scope(|scope| {
         let looking = scope.spawn(|| watch::look(&lab, &pids, &ledger));
+        let peeking = scope.spawn(|| peek::look(&lab, &ledger));
         let feeling = scope.spawn(|| watch::feel_pulse(&ledger));
         let result = progress.play(&mut stage);
         if let Err(error) = result {
@@ -100,17 +103,24 @@ pub fn run(options: &Options, is_interrupted: &AtomicBool) -> Result<Report> {
         }
         ledger.end();
         feeling.join().expect("the clock does not panic");
-        looking.join().expect("looking does not panic")
+        let peeks = peeking.join().expect("reading does not panic");
+        looking.join().expect("looking does not panic").map(|seen| (seen, peeks))
     })?;
     let load = ledger.now();
     for client in clients {
         client.join().expect("clients do not panic")?;
     }
     let answers = asking.into_iter().map(WhoHas::stop).collect::<Result<Vec<_>>>()?;
-    let mut report = Report { seed: options.seed, load, pauses: ledger.pauses(), ..progress.finish() };
+    let (pauses, attempts) = (ledger.pauses(), ledger.census().attempts());
+    let mut report = Report { seed: options.seed, load, pauses, attempts, ..progress.finish() };
+    for node in peeks.unseen() {
+        ledger.broken(format!("the flow tables of node{node} were read too rarely: {peeks:?}"));
+    }
+    report.peeks = peeks;
     judge(&mut report, &progress.episodes, &seen, &answers, &lab, &ledger);
-    if let Err(error) = drain(&stage, &mut report) {
-        ledger.broken(format!("{error:#}"));
+    match flows::drain(&stage, &ledger) {
+        Ok(drained) => report.drained = drained,
+        Err(error) => ledger.broken(format!("{error:#}")),
     }
     report.pins = [pins, stage.pins()];
     if report.pins[0] != report.pins[1] {
@@ -144,11 +154,15 @@ fn judge(report: &mut Report, episodes: &[Episode], seen: &Seen, answers: &[Answ
         ledger.broken("the machine is too busy to tell");
     }
     for (family, answers) in answers.iter().enumerate() {
-        for line in masters::unexplained(&seen.holders[family], report.load, episodes, &busy) {
+        let holders = &seen.holders[family];
+        for line in masters::unexplained(holders, report.load, episodes, &busy) {
             ledger.broken(line);
         }
         let mut answered = watch::answered(answers, lab, ledger);
         answered.retain(|answer| answer.at <= report.load);
+        for line in masters::strange(&answered, holders, report.load, episodes, &busy) {
+            ledger.broken(format!("{}: {line}", cluster::VIPS[family]));
+        }
         for (at, is_explained) in masters::contested(&answered, episodes, &busy) {
             if is_explained {
                 report.contested += 1;
@@ -160,40 +174,20 @@ fn judge(report: &mut Report, episodes: &[Episode], seen: &Seen, answers: &[Answ
         report.masters[family] = masters::timeline(&answered);
     }
     report.n_agents = seen.samples.len();
-    let is_calm = |sample: &Sample| !busy::covers(&busy, sample.at, sample.at);
+    let is_quiet = |sample: &Sample| {
+        !busy::covers(&busy, sample.at, sample.at) && !episodes.iter().any(|episode| episode.is_on(sample.at))
+    };
     let samples =
-        seen.samples.iter().map(|(agent, samples)| (*agent, samples.iter().copied().filter(is_calm).collect()));
+        seen.samples.iter().map(|(agent, samples)| (*agent, samples.iter().copied().filter(is_quiet).collect()));
     report.growths = growth::growths(&samples.collect());
+    report.spared = fault::spared(report.seed);
+    let lives = seen.samples.keys().filter(|(node, _)| *node == report.spared).count();
+    if let Some(words) = growth::untold(&report.growths, report.load, report.spared, lives) {
+        ledger.broken(words);
+    }
     for growth in report.growths.iter().filter(|growth| !growth.is_bounded()) {
         ledger.broken(format!("an agent grows: {growth:?}"));
     }
-}
-
-/// Flows of all tables of all nodes.
-fn flows(stage: &Stage<'_>) -> Result<u64> {
-    let mut sum = 0;
-    for status in stage.statuses()? {
-        for table in ["flows_v4", "flows_v6"] {
-            let flows = status[table].as_object().with_context(|| format!("no {table}: {status}"))?;
-            sum += flows.values().filter_map(serde_json::Value::as_u64).sum::<u64>();
-        }
-    }
-    Ok(sum)
-}
-
-/// Waits until no flow is left.
-fn drain(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
-    let start = std::time::Instant::now();
-    let drained = poll::until_ok("all flows to be gone", LIFETIME + DRAINED, || {
-        let left = flows(stage)?;
-        report.flows[1] = left;
-        if left > 0 {
-            bail!("{left} flows are left");
-        }
-        Ok(())
-    });
-    report.drained = start.elapsed();
-    drained
 }
 
 /// The faults of a plan, one after the other.
@@ -225,7 +219,7 @@ impl<'a> Progress<'a> {
             *faults.entry(episode.fault.kind).or_default() += 1;
         }
         self.explain();
-        Report { faults, quiet: self.quiet, flows: [self.most_flows, 0], ..Report::default() }
+        Report { faults, quiet: self.quiet, most_flows: self.most_flows, ..Report::default() }
     }
 
     /// Plays all of it.
@@ -241,8 +235,7 @@ impl<'a> Progress<'a> {
             if !self.wait_until((slot[0].at + delay).saturating_sub(LOOK)) {
                 break;
             }
-            let flows = poll::until_ok("the number of flows", PATIENCE, || flows(stage))?;
-            self.most_flows = self.most_flows.max(flows);
+            self.look_at_flows(stage)?;
             self.explain();
             let n_broken = self.ledger.all_broken().len();
             ensure!(n_broken < TOO_MUCH, "too much is broken to go on");
@@ -259,6 +252,17 @@ impl<'a> Progress<'a> {
         }
         self.wait_until(self.options.load);
         self.quiet += self.ledger.now().saturating_sub(quiet_from);
+        Ok(())
+    }
+
+    /// Looks whether there are as many flows as the load makes.
+    fn look_at_flows(&mut self, stage: &Stage<'_>) -> Result<()> {
+        let count = || flows::count_and_judge(stage, self.ledger);
+        let (counts, wrong) = poll::until_ok("the number of flows", PATIENCE, count)?;
+        self.most_flows = self.most_flows.max(counts.read.iter().sum());
+        if !busy::covers(&busy::spans(&self.ledger.pauses()), self.ledger.now(), self.ledger.now()) {
+            wrong.into_iter().for_each(|words| self.ledger.broken(words));
+        }
         Ok(())
     }
 
@@ -291,20 +295,24 @@ impl<'a> Progress<'a> {
                 println!("{:8.3} s  {} is over", self.seconds(), injection.fault.kind);
             }
         }
-        self.settle(stage)?;
+        if self.settle(stage)? == Settled::Interrupted {
+            return Ok(());
+        }
         let settled = self.ledger.now();
         self.episodes[first..].iter_mut().for_each(|episode| episode.settled = Some(settled));
         println!("{:8.3} s  all is as it should be", settled.as_secs_f64());
         Ok(())
     }
 
-    /// Waits until all is as it should be, for as long as the machine lets nobody run.
-    fn settle(&self, stage: &Stage<'_>) -> Result<()> {
+    /// Waits until all is as it should be; a few times, if the machine lets nobody run meanwhile.
+    fn settle(&self, stage: &Stage<'_>) -> Result<Settled> {
+        let mut n_tries = 0;
         loop {
             let begun = self.ledger.now();
-            match stage.settle() {
-                Err(_) if self.ledger.pauses().last().is_some_and(|pause| pause.at > begun) => {}
-                result => return result,
+            let result = stage.settle(|| self.is_interrupted.load(Ordering::Relaxed));
+            n_tries += 1;
+            if result.is_ok() || !may_try_again(n_tries, begun, &self.ledger.pauses()) {
+                return result;
             }
         }
     }
@@ -335,6 +343,11 @@ impl<'a> Progress<'a> {
     }
 }
 
+/// Whether what has not settled since it began is waited for once more.
+fn may_try_again(n_tries: usize, begun: Duration, pauses: &[Pause]) -> bool {
+    n_tries < MAX_TRIES && pauses.last().is_some_and(|pause| pause.at > begun)
+}
+
 fn describe(injection: &Injection) -> String {
     let Injection { fault, node, role, .. } = injection;
     let Fault { kind, hold, variant, .. } = fault;
@@ -342,5 +355,20 @@ fn describe(injection: &Injection) -> String {
     match fault.victim() {
         Victim::Client => format!("{kind} of client{}, for {hold:.1} s", fault.client()),
         _ => format!("{kind} on node{node} ({role:?}), for {hold:.1} s, variant {variant}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_waited_for_without_end() {
+        let s = Duration::from_secs;
+        let pauses = [Pause { at: s(70), late: s(1) }];
+        assert!(may_try_again(1, s(10), &pauses));
+        assert!(!may_try_again(1, s(80), &pauses), "the machine let everybody run");
+        assert!(!may_try_again(1, s(10), &[]));
+        assert!(!may_try_again(MAX_TRIES, s(10), &pauses));
     }
 }

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use tempfile::NamedTempFile;
 
-use super::{INTERVAL, LIFETIME, fault::N_NODES};
+use super::{INTERVAL, LIFETIME, SHORT_LIFETIME, fault::N_NODES};
 use crate::{
     agent::{self, Agent},
     apiserver::Apiserver,
@@ -36,6 +36,15 @@ pub enum Build {
     Same,
     /// Others.
     Other,
+}
+
+/// Whether all is as it should be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Settled {
+    /// It is.
+    Yes,
+    /// Nobody has waited for it.
+    Interrupted,
 }
 
 /// Everything that faults happen to.
@@ -75,7 +84,7 @@ impl<'l> Stage<'l> {
         let nodes = nodes.collect::<Result<Vec<_>>>()?;
         let mut stage = Self { lab, clients, mode: mode.to_owned(), configuration, nodes, pids: Pids::default() };
         (1..=N_NODES).try_for_each(|node| stage.start_agent(node, Build::Same))?;
-        stage.settle()?;
+        stage.settle(|| false)?;
         Ok(stage)
     }
 
@@ -206,12 +215,16 @@ impl<'l> Stage<'l> {
         })
     }
 
-    /// Waits until every agent says that all backends are active, and that the same one is master.
+    /// Waits until every agent says that all backends are active, and that the same one is master, or until nobody waits
+    /// any more.
     ///
     /// # Errors
     /// With what is amiss, if it does not come to that.
-    pub fn settle(&self) -> Result<()> {
+    pub fn settle(&self, is_interrupted: impl Fn() -> bool) -> Result<Settled> {
         poll::until_ok("everything to be as it should be", PATIENCE, || {
+            if is_interrupted() {
+                return Ok(Settled::Interrupted);
+            }
             let statuses = self.statuses()?;
             let roles = statuses.iter().map(check).collect::<Result<Vec<_>>>()?;
             for family in 0..cluster::VIPS.len() {
@@ -221,7 +234,7 @@ impl<'l> Stage<'l> {
                 let are_backups = roles.iter().filter(|role| role[family] == ("backup".to_owned(), address.clone()));
                 ensure!(are_backups.count() == N_NODES - 1, "family {family}: {roles:?}");
             }
-            Ok(())
+            Ok(Settled::Yes)
         })
     }
 
@@ -277,10 +290,10 @@ impl<'l> Stage<'l> {
 /// The configuration of every node: lifetimes after which a leak of flows would show, and checks of all backends.
 fn configuration(nodes: &[Host], election: &str) -> String {
     let settings = format!("interval = \"{}ms\"\n{election}", INTERVAL.as_millis());
-    let seconds = LIFETIME.as_secs();
+    let [long, short] = [LIFETIME, SHORT_LIFETIME].map(|lifetime| lifetime.as_secs());
     let flows = format!(
-        "[flows]\nestablished_lifetime = \"{seconds}s\"\nudp_lifetime = \"{seconds}s\"\nhalf_open_lifetime = \"5s\"\n\
-         closing_lifetime = \"5s\"\n"
+        "[flows]\nestablished_lifetime = \"{long}s\"\nudp_lifetime = \"{long}s\"\nhalf_open_lifetime = \"{short}s\"\n\
+         closing_lifetime = \"{short}s\"\n"
     );
     let check = "check = { type = \"https\", port = 6443, timeout = \"1s\" }";
     let services = cluster::elected(nodes, &settings).replace("persistence = ", &format!("{check}\npersistence = "));

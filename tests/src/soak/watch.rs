@@ -15,7 +15,7 @@ use super::{
     growth::Sample,
     inject::other_mac,
     ledger::Ledger,
-    masters::{Answered, Holders},
+    masters::{Answered, Holders, NOBODY},
     stage::Pids,
 };
 use crate::{cluster::VIPS, lab::Lab, poll, process::resident_kib, who_has::Answers};
@@ -97,7 +97,7 @@ pub fn answered(answers: &Answers, lab: &Lab, ledger: &Ledger) -> Vec<Answered> 
     let answered = |answer: &crate::who_has::Answer| Answered {
         at: ledger.moment(answer.at),
         question: answer.question,
-        node: is_at(answer.mac).unwrap_or_default(),
+        node: is_at(answer.mac).unwrap_or(NOBODY),
     };
     answers.iter().map(answered).collect()
 }
