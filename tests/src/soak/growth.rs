@@ -61,7 +61,10 @@ impl Growth {
         Some(Self {
             node,
             life: last.saturating_sub(first),
-            memory: [median(early.iter().map(|sample| sample.memory))?, median(late.iter().map(|sample| sample.memory))?],
+            memory: [
+                median(early.iter().map(|sample| sample.memory))?,
+                median(late.iter().map(|sample| sample.memory))?,
+            ],
             descriptors: [fewest(early)?, fewest(late)?],
         })
     }

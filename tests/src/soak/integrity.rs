@@ -78,7 +78,9 @@ mod tests {
         let error = answer(b"so much for that\r\n\r\n").expect_err("it is no HTTP");
         assert!(is_wrong(&error.context("download")));
         assert!(is_wrong(&of_io(rustls::Error::DecryptError)));
-        assert!(is_wrong(&of_io(rustls::Error::AlertReceived(AlertDescription::BadRecordMac)).context("TLS handshake")));
+        assert!(is_wrong(
+            &of_io(rustls::Error::AlertReceived(AlertDescription::BadRecordMac)).context("TLS handshake")
+        ));
         assert!(is_wrong(&anyhow::Error::from(rustls::Error::DecryptError)));
         let error = Err::<(), _>(Wrong::new("3 bytes of 10")).context("download").expect_err("it is an error");
         assert!(is_wrong(&error.context("10 bytes")));

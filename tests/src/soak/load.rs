@@ -269,7 +269,8 @@ impl Client {
     fn failed(&self, activity: Activity, failed: Failed, vip: SocketAddr, begun: Duration, error: &Error) {
         if integrity::is_wrong(error) {
             let what = activity.name();
-            self.ledger.broken(format!("{what} of {} with {vip}, {failed:?}: what came is WRONG: {error:#}", self.name));
+            self.ledger
+                .broken(format!("{what} of {} with {vip}, {failed:?}: what came is WRONG: {error:#}", self.name));
             return;
         }
         let span = Span { failed, begun, ended: self.ledger.now() };
