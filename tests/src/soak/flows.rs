@@ -96,7 +96,9 @@ pub fn drain(stage: &Stage<'_>, ledger: &Ledger) -> Result<Duration> {
     })?;
     let drained = start.elapsed();
     for number in 1..=N_NODES {
-        let (tables, suspects) = peek::judge(stage.lab().node(number))?;
+        let node = stage.lab().node(number);
+        let tables = peek::read(node)?;
+        let suspects = peek::confirm(node, tables.suspects())?;
         let words = suspects.iter().map(ToString::to_string);
         let words = words.chain(tables::too_many(tables.n_entries(), ledger.census().attempts()));
         words.for_each(|words| ledger.broken(format!("at the end, node{number}: {words}")));
