@@ -26,6 +26,8 @@ pub struct Figure {
 pub enum Value {
     /// A time.
     Time(Duration),
+    /// A time that had not ended when nobody looked any longer: worse than any that had.
+    AtLeast(Duration),
     /// A number of things.
     Count(usize),
 }
@@ -61,10 +63,11 @@ impl Figure {
 }
 
 impl Serialize for Value {
-    /// A time in seconds, or a number.
+    /// A time in seconds, or a number; a time that had not ended has a name for that.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Time(time) => serializer.serialize_f64(time.as_secs_f64()),
+            Self::AtLeast(time) => serializer.collect_map([("at_least", time.as_secs_f64())]),
             Self::Count(n) => serializer.serialize_u64(*n as u64),
         }
     }
@@ -74,6 +77,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Count(n) => write!(f, "{n}"),
+            Self::AtLeast(time) => write!(f, ">= {}", Self::Time(*time)),
             Self::Time(time) if *time < Duration::from_secs(1) => write!(f, "{:.1} ms", time.as_secs_f64() * 1000.0),
             Self::Time(time) => write!(f, "{:.2} s", time.as_secs_f64()),
         }
@@ -97,12 +101,24 @@ pub(crate) fn sheet<R: Into<Row>>(header: impl Into<Row>, rows: impl IntoIterato
     table
 }
 
+/// The same in Markdown, as pages have it.
+pub(crate) fn page<R: Into<Row>>(header: impl Into<Row>, rows: impl IntoIterator<Item = R>) -> Table {
+    let mut table = sheet(header, rows);
+    table.load_preset(presets::ASCII_MARKDOWN);
+    table
+}
+
+/// With a comma before every three digits.
+pub(crate) fn grouped(n: u64) -> String {
+    if n < 1000 { n.to_string() } else { format!("{},{:03}", grouped(n / 1000), n % 1000) }
+}
+
 /// The median and the highest of what was measured in every round.
 ///
 /// # Panics
 /// If there was no round.
-pub fn median_and_worst(rounds: &[Figure]) -> (Value, Value) {
-    let mut values: Vec<Value> = rounds.iter().map(|figure| figure.value).collect();
+pub fn median_and_worst(rounds: impl IntoIterator<Item = Value>) -> (Value, Value) {
+    let mut values: Vec<Value> = rounds.into_iter().collect();
     values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
     (values[values.len() / 2], values[values.len() - 1])
 }
@@ -119,7 +135,7 @@ pub fn table<'a>(rows: impl IntoIterator<Item = (String, &'a [Figure])>) -> Tabl
     }
     let n_columns = header.len();
     let rows = rows.into_iter().map(|(name, rounds)| {
-        let (median, worst) = median_and_worst(rounds);
+        let (median, worst) = median_and_worst(rounds.iter().map(|figure| figure.value));
         let mut reach = String::new();
         if let Some(value) = rounds[0].reach {
             let _ = write!(reach, "<= {value}");
@@ -140,5 +156,23 @@ mod tests {
     fn medians_are_in_the_middle() {
         assert_eq!(median([3.0, 1.0, 2.0]).to_bits(), 2.0_f64.to_bits());
         assert_eq!(median([]).to_bits(), 0.0_f64.to_bits());
+    }
+
+    #[test]
+    fn three_digits_are_a_group() {
+        assert_eq!([7, 1000, 1_000_042].map(grouped), ["7", "1,000", "1,000,042"]);
+    }
+
+    #[test]
+    fn what_never_ended_is_the_worst() {
+        let [short, long, endless] = [
+            Value::Time(Duration::from_secs(1)),
+            Value::Time(Duration::from_secs(3)),
+            Value::AtLeast(Duration::from_secs(2)),
+        ];
+        assert_eq!(median_and_worst([endless, short, long]), (long, endless));
+        assert_eq!(median_and_worst([endless, endless, long]), (endless, endless));
+        assert_eq!(endless.to_string(), ">= 2.00 s");
+        assert_eq!(serde_json::to_string(&[short, endless]).expect("numbers"), r#"[1.0,{"at_least":2.0}]"#);
     }
 }

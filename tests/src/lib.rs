@@ -19,6 +19,8 @@ pub mod testbed;
 pub mod reference;
 
 pub mod bench;
+pub mod kernel_maps;
+
 pub mod growth;
 
 mod accounts;

@@ -194,6 +194,14 @@ impl Scene {
         Ok(result)
     }
 
+    /// How many flows have been opened.
+    ///
+    /// # Errors
+    /// If the counters cannot be read.
+    pub fn n_opened(&self) -> Result<u64> {
+        self.testbed.desired().backends.keys().map(|id| Ok(self.testbed.backend_stats(*id)?.flows)).sum()
+    }
+
     fn run(&self, frame: &[u8]) -> Result<Vec<u8>> {
         Ok(self.testbed.run(Hook::Ingress, frame)?.frame)
     }

@@ -1,7 +1,9 @@
 //! A cost at each of several sizes, and how it grows.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use serde::Serialize;
+
+use crate::figure::{grouped, page};
 
 /// What something costs, by how much there is of something else.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -51,21 +53,21 @@ impl Curve {
 
 /// A row for each curve: the cost at each size, and how it grows.
 pub fn table(curves: &[Curve]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header(["", "of", "at", "grows as"]);
-    for curve in curves {
-        let points: Vec<String> = curve.points.iter().map(|(size, cost)| format!("{size}: {}", short(*cost))).collect();
-        table.add_row([curve.what.clone(), curve.of.to_owned(), points.join("   "), format!("n^{:.2}", curve.power())]);
-    }
-    if let Some(column) = table.column_mut(3) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
+    let rows = curves.iter().map(|curve| {
+        let points: Vec<String> =
+            curve.points.iter().map(|(size, cost)| format!("{}: {}", grouped(*size as u64), short(*cost))).collect();
+        [curve.what.clone(), curve.of.to_owned(), points.join(", "), format!("n^{:.2}", curve.power())]
+    });
+    page(["", "of", "at", "grows as"], rows)
 }
 
 fn short(cost: f64) -> String {
-    if cost >= 100.0 { format!("{cost:.0}") } else { format!("{cost:.1}") }
+    match cost {
+        1000.0.. => grouped(cost.round() as u64),
+        100.0.. => format!("{cost:.0}"),
+        1.0.. => format!("{cost:.1}"),
+        _ => format!("{cost:.2}"),
+    }
 }
 
 #[cfg(test)]
@@ -84,5 +86,10 @@ mod tests {
         }
         // What is there in any case does not hide it.
         assert!((curve(|n| 0.001 + n).power() - 1.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn numbers_have_as_many_digits_as_they_need() {
+        assert_eq!([0.125, 4.25, 123.4, 1234.4].map(short), ["0.12", "4.2", "123", "1,234"]);
     }
 }

@@ -25,6 +25,6 @@ fn cell(name: &str, rounds: &[Vec<Figure>]) -> String {
     if figures.is_empty() {
         return String::new();
     }
-    let (median, worst) = median_and_worst(&figures);
+    let (median, worst) = median_and_worst(figures.iter().map(|figure| figure.value));
     if median == worst { median.to_string() } else { format!("{median} ({worst})") }
 }
