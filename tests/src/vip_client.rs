@@ -213,6 +213,15 @@ async fn banner(target: SocketAddr, source: Option<IpAddr>) -> io::Result<String
 }
 
 impl Attempts {
+    /// Of when each was begun, how long it took, and what came of it.
+    #[cfg(test)]
+    pub(crate) fn of(attempts: impl IntoIterator<Item = (Instant, Duration, Result<String, String>)>) -> Self {
+        let attempt = |(start, time, result)| Attempt { start, end: start + time, result };
+        let mut attempts: Vec<Attempt> = attempts.into_iter().map(attempt).collect();
+        attempts.sort_by_key(|attempt| attempt.end);
+        Self { attempts }
+    }
+
     /// All of them, in the order of their ends.
     pub fn iter(&self) -> impl Iterator<Item = &Attempt> {
         self.attempts.iter()

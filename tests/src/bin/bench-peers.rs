@@ -11,7 +11,6 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
 use kplb_tests::{
-    figure::Figure,
     lab::{Lab, LabOptions, Wire},
     load::{Client, Figures, Measure, PORT, Peer, Server, Task, distribution, percent_below, table},
     outage::{self, Contender, Event, Record},
@@ -70,22 +69,33 @@ fn main() -> Result<()> {
     let directory = &arguments.directory;
     fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
     let (mut loads, mut deaths) = (Loads::default(), Deaths::default());
-    for round in 1..=arguments.rounds {
+    let outcome = (1..=arguments.rounds).try_for_each(|round| {
         eprintln!("round {round} of {}", arguments.rounds);
         for part in &arguments.parts {
-            match part {
+            let outcome = match part {
                 Part::Load => loads.measure(&arguments),
                 Part::Deaths => deaths.measure(&arguments),
-            }
-            .with_context(|| format!("round {round}"))?;
+            };
+            // Whatever comes next, what was measured is not lost.
+            write(directory, &loads, &deaths)?;
+            outcome.with_context(|| format!("round {round}"))?;
         }
-    }
+        anyhow::Ok(())
+    });
     loads.report(&arguments)?;
     deaths.report(directory)?;
-    let all = json!({ "load": loads.json(), "deaths": deaths.json() });
-    fs::write(directory.join("peers.json"), serde_json::to_string(&all)?)?;
     println!("\nevery round's figures, and plots: {}", directory.display());
-    Ok(())
+    outcome
+}
+
+/// Writes down every round's figures so far.
+fn write(directory: &Path, loads: &Loads, deaths: &Deaths) -> Result<()> {
+    let all = json!({ "load": loads.json(), "deaths": deaths.json() });
+    let path = directory.join("peers.json");
+    // In one piece: a file that is half written would be worse than that of the round before.
+    let part = directory.join("peers.json.part");
+    fs::write(&part, serde_json::to_string(&all)?).with_context(|| format!("write {}", part.display()))?;
+    fs::rename(&part, &path).with_context(|| format!("rename {}", part.display()))
 }
 
 /// Rounds of load, by cables and balancer.
@@ -116,7 +126,8 @@ impl Loads {
     fn report(&self, arguments: &Arguments) -> Result<()> {
         for cables in &arguments.cables {
             let of = |peer: &Peer| Some((*peer, self.0.get(&(*cables, *peer))?));
-            let peers: Vec<_> = arguments.peers.iter().filter_map(of).collect();
+            let has_rounds = |(_, rounds): &(Peer, &Rounds)| !rounds.figures.is_empty();
+            let peers: Vec<_> = arguments.peers.iter().filter_map(of).filter(has_rounds).collect();
             if peers.is_empty() {
                 continue;
             }
@@ -202,9 +213,9 @@ impl Deaths {
                 continue;
             }
             let figures = |records: &[Record]| records.iter().map(Record::figures).collect();
-            let columns: Vec<(Contender, Vec<Vec<Figure>>)> =
+            let columns: Vec<(Contender, Vec<outage::Figures>)> =
                 contenders.iter().map(|(contender, records)| (*contender, figures(records))).collect();
-            println!("\n{event}; {} rounds\n{}", contenders[0].1.len(), outage::table(&columns));
+            println!("\n{event}; {} rounds\n\n{}", contenders[0].1.len(), outage::table(&columns));
             let timelines: Vec<_> = contenders
                 .iter()
                 .map(|(contender, records)| (contender.to_string(), Record::median(records).points()))
@@ -218,7 +229,9 @@ impl Deaths {
         let rounds = |records: &[Record]| -> Vec<_> {
             records
                 .iter()
-                .map(|record| json!({ "figures": record.figures(), "connections": record.points() }))
+                .map(|record| {
+                    json!({ "figures": record.figures(), "connections": record.points(), "kept": record.accounts() })
+                })
                 .collect()
         };
         let name = |event: &Event, contender: &Contender| format!("{}: {}", event.name(), contender.name());

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
+use serde::{Serialize, Serializer};
 use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval},
@@ -34,9 +35,25 @@ pub enum Manner {
     Idles,
 }
 
+impl Serialize for Manner {
+    /// Its name.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
 impl Manner {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Asks, Self::Watches, Self::Idles];
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Asks => "asking",
+            Self::Watches => "watching",
+            Self::Idles => "idle",
+        }
+    }
 
     /// Time between two words.
     pub fn interval(self) -> Duration {

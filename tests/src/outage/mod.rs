@@ -11,6 +11,7 @@
 
 mod contender;
 mod fate;
+mod figures;
 mod kept;
 mod record;
 mod table;
@@ -28,6 +29,7 @@ use self::kept::Kept;
 pub use self::{
     contender::Contender,
     fate::Fate,
+    figures::{End, Fates, Figures},
     kept::{Account, Manner},
     record::Record,
     table::table,

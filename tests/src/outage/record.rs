@@ -1,32 +1,15 @@
-//! What was seen of an event, and the figures of it.
+//! What was seen of an event.
 
-use std::time::{Duration, Instant};
+use std::{cmp::Ordering, time::Instant};
 
-use super::{Fate, kept::Account};
+use serde_json::json;
+
+use super::{Fate, Figures, kept::Account};
 use crate::{
-    figure::{Figure, Value},
+    figure::Value,
     plot::Point,
     vip_client::{Attempt, Attempts},
 };
-
-/// When a new connection counts as slow.
-const SLOW: Duration = Duration::from_millis(500);
-
-/// What the figures are called.
-pub(super) const NAMES: [&str; 12] = [
-    "new connections: some fail or take over 500 ms for",
-    "new connections: failed",
-    "new connections: the longest took",
-    "new connections: the longest time without a success",
-    "kept connections to living apiservers",
-    "    broken",
-    "    hang after 20 s",
-    "    the last broken one is told after",
-    "kept connections to the dead apiserver",
-    "    told of it",
-    "    still hang after 20 s",
-    "    the last is told of it after",
-];
 
 /// What was seen.
 #[derive(Debug)]
@@ -46,17 +29,36 @@ pub struct Record {
 impl Record {
     /// All new connections, in the order of their ends.
     pub fn points(&self) -> Vec<Point> {
-        let seconds = |instant: Instant| {
-            let (after, before) =
-                (instant.saturating_duration_since(self.moment), self.moment.saturating_duration_since(instant));
-            after.as_secs_f64() - before.as_secs_f64()
-        };
         let point = |attempt: &Attempt| Point {
-            at: seconds(attempt.start),
+            at: self.seconds(attempt.start),
             took: attempt.time().as_secs_f64() * 1000.0,
             is_answered: attempt.result.is_ok(),
         };
         self.attempts.iter().map(point).collect()
+    }
+
+    /// All kept connections, for files: who speaks, with which node, when something was heard (in seconds since it happened, to a
+    /// thousandth), and what became of it.
+    pub fn accounts(&self) -> Vec<serde_json::Value> {
+        let at = |instant: Instant| (self.seconds(instant) * 1000.0).round() / 1000.0;
+        let account = |account: &Account| {
+            let (fate, seconds) = match account.fate(self.moment, self.end) {
+                Fate::GoesOn { silence } => ("goes on", Some(silence.as_secs_f64())),
+                Fate::Told { after } => ("told", Some(after.as_secs_f64())),
+                Fate::Hangs => ("hangs", None),
+            };
+            json!({
+                "manner": account.manner,
+                "node": account.node,
+                "is_to_the_dead": account.node == self.dead,
+                "heard": account.heard.iter().copied().map(at).collect::<Vec<f64>>(),
+                "ended": account.ended.map(at),
+                "fate": fate,
+                // The longest silence of one that goes on; when one that was told was.
+                "seconds": seconds,
+            })
+        };
+        self.kept.iter().map(account).collect()
     }
 
     /// The one of several with the median trouble.
@@ -64,47 +66,20 @@ impl Record {
     /// # Panics
     /// If there is none.
     pub fn median(records: &[Self]) -> &Self {
-        let mut sorted: Vec<&Self> = records.iter().collect();
-        sorted.sort_by_key(|record| record.trouble());
-        sorted[sorted.len() / 2]
+        let mut sorted: Vec<(Value, &Self)> = records.iter().map(|record| (record.figures().trouble, record)).collect();
+        sorted.sort_by(|(a, _), (b, _)| a.partial_cmp(b).unwrap_or(Ordering::Equal));
+        sorted[sorted.len() / 2].1
     }
 
-    /// How long new connections failed or were slow.
-    pub fn trouble(&self) -> Duration {
-        self.attempts.trouble_after(self.moment, SLOW)
+    /// What clients noticed.
+    pub fn figures(&self) -> Figures {
+        Figures::of(self)
     }
 
-    /// The figures, in the order of their names. A time that nothing took is left out.
-    pub fn figures(&self) -> Vec<Figure> {
-        let Self { moment, attempts, .. } = self;
-        let (on_dead, on_living): (Vec<_>, Vec<_>) = self.kept.iter().partition(|account| account.node == self.dead);
-        let values = [
-            Some(Value::Time(self.trouble())),
-            Some(Value::Count(attempts.n_failed())),
-            Some(Value::Time(attempts.longest_after(*moment))),
-            attempts.outage_after(*moment).and_then(|outage| outage.length()).map(Value::Time),
-        ];
-        let values = values.into_iter().chain(fates(&self.of(&on_living))).chain(fates(&self.of(&on_dead)));
-        NAMES
-            .into_iter()
-            .zip(values)
-            .filter_map(|(name, value)| Some(Figure { name, value: value?, reach: None }))
-            .collect()
+    /// Since it happened; negative before that.
+    fn seconds(&self, instant: Instant) -> f64 {
+        let (after, before) =
+            (instant.saturating_duration_since(self.moment), self.moment.saturating_duration_since(instant));
+        after.as_secs_f64() - before.as_secs_f64()
     }
-
-    fn of(&self, accounts: &[&Account]) -> Vec<Fate> {
-        accounts.iter().map(|account| account.fate(self.moment, self.end)).collect()
-    }
-}
-
-/// How many there are, were told of an end, and hang; and when the last one was told, if one was.
-fn fates(fates: &[Fate]) -> [Option<Value>; 4] {
-    let told = || fates.iter().filter_map(|fate| if let Fate::Told { after } = fate { Some(*after) } else { None });
-    let n_hanging = fates.iter().filter(|fate| **fate == Fate::Hangs).count();
-    [
-        Some(Value::Count(fates.len())),
-        Some(Value::Count(told().count())),
-        Some(Value::Count(n_hanging)),
-        told().max().map(Value::Time),
-    ]
 }
