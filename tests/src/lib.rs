@@ -44,6 +44,7 @@ pub mod load;
 pub mod scrape;
 
 pub mod figure;
+pub mod goal;
 pub mod plot;
 
 pub mod failure;

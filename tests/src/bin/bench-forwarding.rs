@@ -5,9 +5,12 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
-use kplb_tests::bench::{
-    Traffic,
-    forwarding::{Case, ESTABLISHED, Fed, Forwarder, Sample, Stage, table},
+use kplb_tests::{
+    bench::{
+        Traffic,
+        forwarding::{Case, ESTABLISHED, Fed, Forwarder, Sample, Stage, goal, overview, table},
+    },
+    goal::{self, Goal},
 };
 
 /// For caches to fill, at least.
@@ -76,6 +79,11 @@ fn main() -> Result<()> {
     for case in &cases {
         println!("\n{}", table(case, rounds.get(case.name).map_or(&[], Vec::as_slice)));
     }
+    let cases: Vec<(&Case, &[Vec<Sample>])> =
+        cases.iter().map(|case| (case, rounds.get(case.name).map_or(&[][..], Vec::as_slice))).collect();
+    println!("\nns a packet, share of the MAC swap's rate\n\n{}", overview(&cases));
+    let goals: Vec<Goal> = cases.iter().filter_map(|(case, rounds)| goal(case, rounds)).collect();
+    println!("\nGoals\n\n{}", goal::table(&goals));
     if let Some(path) = &arguments.json {
         fs::write(path, serde_json::to_string_pretty(&rounds)?).with_context(|| format!("write {}", path.display()))?;
     }

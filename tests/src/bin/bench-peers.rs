@@ -11,8 +11,9 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
 use kplb_tests::{
+    goal::{self, Goal},
     lab::{Lab, LabOptions, Wire},
-    load::{Client, Figures, Measure, PORT, Peer, Server, Task, distribution, percent_below, table},
+    load::{self, Client, Comparison, Figures, Measure, PORT, Peer, Server, Task, distribution, goals, percent_below},
     outage::{self, Contender, Event, Record},
     plot::{self, Axes, Line},
 };
@@ -77,7 +78,7 @@ fn main() -> Result<()> {
                 Part::Deaths => deaths.measure(&arguments),
             };
             // Whatever comes next, what was measured is not lost.
-            write(directory, &loads, &deaths)?;
+            write(directory, &arguments, &loads, &deaths)?;
             outcome.with_context(|| format!("round {round}"))?;
         }
         anyhow::Ok(())
@@ -89,8 +90,12 @@ fn main() -> Result<()> {
 }
 
 /// Writes down every round's figures so far.
-fn write(directory: &Path, loads: &Loads, deaths: &Deaths) -> Result<()> {
-    let all = json!({ "load": loads.json(), "deaths": deaths.json() });
+fn write(directory: &Path, arguments: &Arguments, loads: &Loads, deaths: &Deaths) -> Result<()> {
+    let all = json!({
+        "load": loads.json(),
+        "goals": loads.goals(arguments),
+        "deaths": deaths.json(),
+    });
     let path = directory.join("peers.json");
     // In one piece: a file that is half written would be worse than that of the round before.
     let part = directory.join("peers.json.part");
@@ -117,27 +122,35 @@ impl Loads {
             for peer in &arguments.peers {
                 eprintln!("  {cables}: {peer}");
                 let rounds = self.0.entry((*cables, *peer)).or_default();
-                load(*cables, *peer, &arguments.measures, time, rounds).with_context(|| format!("{cables}: {peer}"))?;
+                measure(*cables, *peer, &arguments.measures, time, rounds)
+                    .with_context(|| format!("{cables}: {peer}"))?;
             }
         }
         Ok(())
     }
 
+    /// Those of the balancers with these cables that there are rounds of.
+    fn of(&self, arguments: &Arguments, cables: Wire) -> Vec<(Peer, &Rounds)> {
+        let of = |peer: &Peer| Some((*peer, self.0.get(&(cables, *peer))?));
+        arguments.peers.iter().filter_map(of).filter(|(_, rounds)| !rounds.figures.is_empty()).collect()
+    }
+
+    fn goals(&self, arguments: &Arguments) -> BTreeMap<String, Vec<Goal>> {
+        let of = |cables: &Wire| (cables.to_string(), goals(&compared(&self.of(arguments, *cables))));
+        arguments.cables.iter().map(of).collect()
+    }
+
     fn report(&self, arguments: &Arguments) -> Result<()> {
         for cables in &arguments.cables {
-            let of = |peer: &Peer| Some((*peer, self.0.get(&(*cables, *peer))?));
-            let has_rounds = |(_, rounds): &(Peer, &Rounds)| !rounds.figures.is_empty();
-            let peers: Vec<_> = arguments.peers.iter().filter_map(of).filter(has_rounds).collect();
+            let peers = self.of(arguments, *cables);
             if peers.is_empty() {
                 continue;
             }
-            let rows: Vec<_> = peers.iter().map(|(peer, rounds)| (*peer, rounds.figures.as_slice())).collect();
+            let comparison = compared(&peers);
             let n_rounds = peers[0].1.figures.len();
-            println!(
-                "\nLoad; cables: {cables}; medians of {n_rounds} rounds of {} s\n{}",
-                arguments.seconds,
-                table(&rows)
-            );
+            println!("\nLoad; cables: {cables}; medians of {n_rounds} rounds of {} s", arguments.seconds);
+            println!("\n{}\n\n{}", load::rates(&comparison), load::costs(&comparison));
+            println!("\nGoals; cables: {cables}\n\n{}", goal::table(&goals(&comparison)));
             let distributions: Vec<_> =
                 peers.iter().map(|(peer, rounds)| (peer.to_string(), distribution(&rounds.latencies))).collect();
             let lines: Vec<_> = distributions.iter().map(|(name, points)| Line { name, points }).collect();
@@ -155,8 +168,12 @@ impl Loads {
     }
 }
 
+fn compared<'a>(peers: &[(Peer, &'a Rounds)]) -> Comparison<'a> {
+    Comparison::new(peers.iter().map(|(peer, rounds)| (*peer, rounds.figures.as_slice())).collect())
+}
+
 /// One round with one balancer.
-fn load(cables: Wire, peer: Peer, measures: &[Measure], time: Duration, rounds: &mut Rounds) -> Result<()> {
+fn measure(cables: Wire, peer: Peer, measures: &[Measure], time: Duration, rounds: &mut Rounds) -> Result<()> {
     let wire = if peer.needs_checksums() { Wire::Real } else { cables };
     let mut lab = Lab::with_wire(LabOptions { nodes: 2, clients: 1 }, wire)?;
     for namespace in lab.namespaces() {
@@ -183,6 +200,7 @@ fn load(cables: Wire, peer: Peer, measures: &[Measure], time: Duration, rounds: 
         }
     }
     figures.resident_mib = running.resident_kib()? as f64 / 1024.0;
+    figures.maps_mib = running.maps_mib()?;
     running.stop()?;
     drop(server);
     rounds.figures.push(figures);

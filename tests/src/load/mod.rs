@@ -5,20 +5,26 @@
 
 mod bare;
 mod client;
+mod comparison;
 mod cpu;
 mod distribution;
 mod figures;
+mod goals;
 mod peer;
 mod server;
+mod table;
 
 pub(crate) use self::peer::masquerade;
 pub use self::{
     client::{Client, Outcome, Task},
+    comparison::Comparison,
     cpu::Cpu,
     distribution::{distribution, percent_below},
-    figures::{Figures, Measure, table},
+    figures::{Figures, Measure},
+    goals::goals,
     peer::{PORT, Peer, Running},
     server::Server,
+    table::{costs, rates},
 };
 
 /// Bytes of a request.

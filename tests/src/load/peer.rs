@@ -12,6 +12,7 @@ use crate::{
     agent::Agent,
     cluster,
     haproxy::{Haproxy, listens},
+    kernel_maps,
     lab::{Host, Lab},
     netns::Namespace,
     poll,
@@ -142,6 +143,17 @@ impl Running<'_> {
             What::Haproxy(haproxy) => resident(haproxy.pid()),
             What::Nginx { process, .. } => resident(process.pid()),
             What::Kplb(agent) => resident(agent.process().pid()),
+        }
+    }
+
+    /// Memory that the kernel has for the BPF maps of its processes, in MiB; zero, if there are none.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn maps_mib(&mut self) -> Result<f64> {
+        match &mut self.what {
+            What::Kplb(agent) => Ok(kernel_maps::mebibytes(&kernel_maps::of_process(agent.process().pid())?)),
+            _ => Ok(0.0),
         }
     }
 

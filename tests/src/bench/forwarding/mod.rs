@@ -16,7 +16,7 @@ mod forwarder;
 mod wire;
 
 pub use self::{
-    figures::{Case, Sample, table},
+    figures::{Case, Sample, goal, overview, table},
     forwarder::{ESTABLISHED, Forwarder, Stage},
     wire::Fed,
 };
