@@ -394,7 +394,7 @@ fn the_xdp_program_of_another_is_left_alone() -> Result<()> {
     let lab = Lab::new(LabOptions { nodes: 1, clients: 0 })?;
     let node = lab.node(1);
     let index = node.namespace().run(|| nix::net::if_::if_nametoindex("eth0"))?;
-    let mut other = aya::Ebpf::load(kplb::dataplane::FLOOR_OBJECT)?;
+    let mut other = aya::Ebpf::load(dataplane::FLOOR_OBJECT)?;
     let program: &mut aya::programs::Xdp = other.program_mut("floor_pass").context("no floor_pass")?.try_into()?;
     program.load()?;
     node.namespace().run(|| program.attach_to_if_index(index, aya::programs::xdp::XdpMode::Driver))?;

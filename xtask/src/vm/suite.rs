@@ -39,7 +39,7 @@ const fn whole(program: &'static str, extent: Extent) -> Group<'static> {
 }
 
 /// Not the transfers of a hundred megabytes from end to end, which take minutes in each mode.
-const ALL: [Group<'_>; 17] = [
+const ALL: [Group<'_>; 19] = [
     whole("abi", Extent::Short),
     whole("vlan", Extent::Short),
     Group { name: "serves", part: "serves_all", ..whole("e2e", Extent::Short) },
@@ -56,6 +56,8 @@ const ALL: [Group<'_>; 17] = [
     whole("takeover", Extent::Full),
     Group { name: "takeover-tc", mode: "tc", ..whole("takeover", Extent::Full) },
     whole("lifecycle", Extent::Full),
+    whole("hairpin", Extent::Full),
+    whole("neighbours", Extent::Full),
     whole("datapath", Extent::Full),
 ];
 
