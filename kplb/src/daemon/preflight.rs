@@ -74,19 +74,31 @@ pub(crate) fn leaves_tags(device: &str, active: &BTreeSet<String>) -> Result<(),
     ))
 }
 
-/// Makes sure that an interface can have TC programs on both of its sides, where the kernel has no links for them.
+/// Makes sure that an interface can have TC programs on both of its sides.
 pub(super) async fn takes_tc_programs(netlink: &Netlink, device: &Link) -> Result<()> {
-    if dataplane::has_tc_links() || !netlink.has_ingress_discipline(device.index).await? {
-        return Ok(());
+    if has_no_place_for_filters(netlink, device).await? {
+        Err(no_place_for_filters(&device.name).into())
+    } else {
+        Ok(())
     }
-    let Link { name, .. } = device;
-    let what =
-        format!("{name} has the queueing discipline `ingress`, next to which there is no `clsact` for kplb's filters");
-    let advice = format!(
-        "add `clsact` in its place, which does the same and more: `tc qdisc del dev {name} ingress`, then `tc qdisc add dev \
-         {name} clsact`; its filters must be added again"
-    );
-    Err(Obstacle::new(what, advice).into())
+}
+
+/// Whether TC programs are filters here, as the kernel has no links for them, and there is no place for such at egress.
+pub(crate) async fn has_no_place_for_filters(netlink: &Netlink, device: &Link) -> Result<bool> {
+    Ok(!dataplane::has_tc_links() && netlink.has_ingress_discipline(device.index).await?)
+}
+
+/// That there is none.
+pub(crate) fn no_place_for_filters(interface: &str) -> Obstacle {
+    Obstacle::new(
+        format!(
+            "{interface} has the queueing discipline `ingress`, next to which there is no `clsact` for kplb's filters"
+        ),
+        format!(
+            "add `clsact` in its place, which does the same and more: `tc qdisc del dev {interface} ingress`, then `tc qdisc \
+             add dev {interface} clsact`; its filters must be added again"
+        ),
+    )
 }
 
 /// Features of an interface that keep a VLAN tag from an XDP program (`net/ethtool/common.c` in the kernel).

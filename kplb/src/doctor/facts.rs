@@ -113,6 +113,8 @@ pub(super) struct Interface {
     pub(super) agent: Option<Agent>,
     /// Where a program runs that an agent has left.
     pub(super) left: Option<Mode>,
+    /// Whether TC programs have no place there.
+    pub(super) has_no_place_for_filters: bool,
     /// Whether an agent has left pins.
     pub(super) has_pins: bool,
     /// The node as an agent would see it; none without a configuration.

@@ -106,6 +106,9 @@ fn programs(host: &Host, interface: &Interface, device: &Link, vlan: Vlan) -> Ve
             format!("{program} of somebody else is on {}: kplb leaves it there, and does without XDP", device.name);
         findings.push(Finding::note(TOPIC, what));
     }
+    if interface.has_no_place_for_filters {
+        findings.push(error(TOPIC, preflight::no_place_for_filters(&device.name)));
+    }
     findings.push(mode(host, interface, device, vlan));
     findings
 }

@@ -89,6 +89,10 @@ impl Node {
                 Some(device) => left(netlink, device, options).await.unwrap_or_default(),
                 None => None,
             },
+            has_no_place_for_filters: match device {
+                Some(device) => preflight::has_no_place_for_filters(netlink, device).await.unwrap_or_default(),
+                None => false,
+            },
             has_pins: dataplane::pin_directory(&options.pin_root, name).exists(),
             surroundings,
             election,

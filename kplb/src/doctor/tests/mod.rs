@@ -125,6 +125,7 @@ fn facts() -> Facts {
             active_features: Ok(BTreeSet::new()),
             agent: None,
             left: None,
+            has_no_place_for_filters: false,
             has_pins: false,
             surroundings: Some((snapshot, survey)),
             election: Some(Ok(vec![router])),

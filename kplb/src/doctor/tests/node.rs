@@ -66,6 +66,8 @@ fn programs_on_the_interface() {
         );
     }
     only(Level::Warning, "programs", |facts| interface(facts).agent = agent("generic"));
+    let what = only(Level::Error, "programs", |facts| interface(facts).has_no_place_for_filters = true);
+    assert!(what.starts_with("eth0 has the queueing discipline `ingress`"), "{what}");
 }
 
 #[test]
