@@ -51,7 +51,7 @@ pub fn at_ingress(node: &Host) -> Result<Vec<(Layer, u32)>> {
 /// # Errors
 /// If `tc` cannot tell.
 pub fn tc_programs(node: &Host, side: Side) -> Result<Vec<u32>> {
-    let mut programs = node.namespace().run(|| tcx_programs("eth0", side));
+    let mut programs = node.namespace().run(|| tcx_programs("eth0", side))?;
     programs.extend(filters(node, side)?.iter().map(|filter| filter.program));
     Ok(programs)
 }

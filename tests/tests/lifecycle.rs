@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
-use kplb::dataplane::{self, Side};
+use kplb::dataplane::{self, Mode, Side};
 use kplb_tests::{
     agent::{self, Agent},
     apiserver::Apiserver,
@@ -286,6 +286,30 @@ fn a_record_that_cannot_be_read() -> Result<()> {
     })?;
     other.stop()?;
     agent.stop()?;
+    assert_eq!(traces(node)?, Vec::<String>::new());
+    Ok(())
+}
+
+/// What an agent has assumed of such a record it does not forget when it fails.
+#[test]
+fn a_record_that_cannot_be_read_by_an_agent_that_fails() -> Result<()> {
+    let lab = Lab::new(LabOptions { nodes: 1, clients: 0 })?;
+    let node = lab.node(1);
+    let configuration = cluster::elected(lab.nodes(), "");
+    kill_a_master(node, &configuration)?;
+    node.namespace().run(|| fs::write("/run/kplb/eth0.json", "{"))?;
+    // Where the link of another mode is to be pinned, there is something.
+    let (mode, pin) = if cluster::mode().is_xdp() { (Mode::Tc, "tc-ingress") } else { (Mode::Generic, "xdp") };
+    let obstacle = format!("/sys/fs/bpf/kplb/v{}/eth0/{pin}", kplb_common::abi::LAYOUT_VERSION);
+    node.namespace().run(|| fs::create_dir(&obstacle))?;
+    let file = cluster::write(&configuration)?;
+    let path = file.path().to_string_lossy();
+    refuses(node, &["attach", "eth0", "--config", &path, "--mode", mode.name()], "forwards on")?;
+    node.namespace().run(|| fs::remove_dir(&obstacle))?;
+    for vip in cluster::VIPS {
+        assert!(node.has_address(vip)?, "{vip} is gone before the programs");
+    }
+    agent::run(node, ["detach", "eth0"])?;
     assert_eq!(traces(node)?, Vec::<String>::new());
     Ok(())
 }

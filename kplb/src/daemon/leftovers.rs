@@ -49,12 +49,8 @@ pub fn record(lock: &Lock, unreadable: Unreadable<'_>) -> Result<Record> {
 /// # Errors
 /// If something cannot be removed; what could be is not on record any more.
 pub async fn remove(lock: &Lock, interface: &str, pin_root: &Path, record: &Record) -> Result<Vec<String>> {
-    let mut removed =
-        remove_vips(interface, &record.vips, None).await.context("its programs stay until its VIPs are gone")?;
-    if !record.vips.is_empty() {
-        // From here on they may be somebody else's.
-        lock.amend_record(|record| record.vips.clear())?;
-    }
+    let removed_vips = remove_vips(lock, interface, &record.vips, Place::Everywhere).await;
+    let mut removed = removed_vips.context("its programs stay until its VIPs are gone")?;
     let netlink = Netlink::connect()?;
     // The interface may be gone, and its filters with it.
     let links = netlink.links().await?;
@@ -96,29 +92,53 @@ pub(super) async fn detach_filters(
     Ok(found)
 }
 
-/// Removes those of the VIPs that can be removed, but not from the link with the index `keep`. Must be called on a tokio runtime.
+/// Of which links of an interface VIPs are removed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// Of it, and of those of its VLANs: the record does not say in which one they were.
+    Everywhere,
+    /// Of all but the one with this index.
+    AllBut(u32),
+}
+
+/// Removes those of the VIPs that can be removed, and strikes off the record those that are gone. Must be called on a tokio
+/// runtime.
 ///
 /// # Errors
 /// If one stays.
-pub(super) async fn remove_vips(interface: &str, vips: &[IpAddr], keep: Option<u32>) -> Result<Vec<String>> {
+pub(super) async fn remove_vips(lock: &Lock, interface: &str, vips: &[IpAddr], place: Place) -> Result<Vec<String>> {
     let mut removed = Vec::new();
     if vips.is_empty() {
         return Ok(removed);
     }
     let netlink = Netlink::connect()?;
     let links = netlink.links().await?;
+    let (mut stayed, mut results) = (BTreeSet::new(), Vec::new());
     // The interface may be gone, and its addresses with it.
-    let Some(device) = links.iter().find(|link| link.name == interface) else { return Ok(removed) };
-    let mut results = Vec::new();
-    // The record does not say in which VLAN they were.
-    for link in links.iter().filter(|link| link.is_on(&links, device.index) && keep != Some(link.index)) {
-        for vip in vips {
-            results.push(netlink.remove_vip(link.index, *vip).await.map(|change| {
-                if change == Change::Done {
-                    removed.push(format!("the VIP {vip}"));
+    if let Some(device) = links.iter().find(|link| link.name == interface) {
+        let is_meant = |link: &&Link| match place {
+            Place::Everywhere => true,
+            Place::AllBut(index) => link.index != index,
+        };
+        for link in links.iter().filter(|link| link.is_on(&links, device.index)).filter(is_meant) {
+            for vip in vips {
+                match netlink.remove_vip(link.index, *vip).await {
+                    Ok(Change::Done) => removed.push(format!("the VIP {vip}")),
+                    Ok(Change::Unneeded) => {}
+                    Err(error) => {
+                        stayed.insert(*vip);
+                        results.push(Err(error));
+                    }
                 }
-            }));
+            }
         }
+    }
+    if matches!(place, Place::Everywhere) {
+        // From here on they may be somebody else's.
+        results.push(lock.amend_record(|record| {
+            record.vips.retain(|vip| !vips.contains(vip));
+            record.vips.extend(&stayed);
+        }));
     }
     first_error(results)?;
     Ok(removed)

@@ -155,13 +155,15 @@ async fn agent(options: Options, mut signals: Signals) -> Result<()> {
 }
 
 impl Added {
-    /// Takes away everything, as far as it goes; the first error is returned, the others are logged.
+    /// Takes away everything: the VIPs, and once they are gone the rest, as far as it goes; the first error is returned, the
+    /// others are logged.
     async fn remove(self, lock: &Lock) -> Result<()> {
         let had_dataplane = self.dataplane.is_some();
-        let mut results = Vec::new();
         if let Some(mut vips) = self.vips {
-            results.push(vips.remove_all(lock).await);
+            let removed = vips.remove_all(lock).await;
+            removed.context("its programs stay until its VIPs are gone: `kplb detach` tries again")?;
         }
+        let mut results = Vec::new();
         let program = self.dataplane.as_ref().and_then(Dataplane::program);
         if let Some(dataplane) = self.dataplane {
             results.push(dataplane.detach());

@@ -20,12 +20,12 @@ pub(super) async fn runs(netlink: &Netlink, device: &Link, attached: &Attached) 
     }
     let interface = device.name.clone();
     let programs = spawn_blocking(move || dataplane::tcx_programs(&interface, Side::Ingress)).await;
-    Ok(programs.context("ask for the TC programs")?.contains(&attached.program))
+    Ok(programs.context("ask for the TC programs")??.contains(&attached.program))
 }
 
 /// The programs at the ingress of `device`, whosever they are.
 pub(crate) async fn read(netlink: &Netlink, device: &Link) -> Result<Present> {
-    let by_link = dataplane::tcx_programs(&device.name, Side::Ingress).into_iter();
+    let by_link = dataplane::tcx_programs(&device.name, Side::Ingress)?.into_iter();
     Ok(Present {
         xdp: device.programs().to_vec(),
         xdp_mode: device.xdp.as_ref().and_then(|xdp| Mode::from_name(xdp.mode)),

@@ -198,7 +198,7 @@ impl Agent<'_> {
         let now = self.surroundings.link();
         let is_connected_again = now.has_carrier && !before.has_carrier;
         let restored = if changes.topology {
-            self.vips.restore(self.surroundings.addresses()).await.unwrap_or_else(|error| {
+            self.vips.restore(self.surroundings.addresses(), self.lock).await.unwrap_or_else(|error| {
                 error!("{error:#}");
                 Change::Unneeded
             })

@@ -21,7 +21,7 @@ use super::{
     claim::Claim,
     herald::Herald,
     ipvs,
-    leftovers::{self, Unreadable},
+    leftovers::{self, Place, Unreadable, remove_vips},
     local::Local,
     manager::{self, Watchdog},
     preflight, present,
@@ -149,8 +149,13 @@ pub(super) async fn start<'a>(
     dataplane.apply(&operations).context("write the maps")?;
     bpf_log::follow(dataplane);
     let reports = dataplane.reports()?;
-    // Between two builds the programs are of neither.
-    lock.amend_record(|record| record.build = None)?;
+    // Between two builds the programs are of neither. What was assumed of a record that could not be read is one now.
+    lock.amend_record(|new| {
+        new.build = None;
+        if !is_new {
+            new.vips.clone_from(&record.vips);
+        }
+    })?;
     let attached = dataplane.attach()?;
     surroundings.look_after(attached.clone());
     lock.amend_record(|record| record.mode = Some((options.mode, attached.reason.clone())))?;
@@ -168,9 +173,9 @@ pub(super) async fn start<'a>(
     if !is_new {
         let (stay, strays): (Vec<IpAddr>, Vec<IpAddr>) =
             record.vips.iter().partition(|vip| vip_addresses.contains(*vip));
-        leftovers::remove_vips(interface, &strays, None).await?;
+        remove_vips(lock, interface, &strays, Place::Everywhere).await?;
         // Those of another VLAN.
-        leftovers::remove_vips(interface, &stay, Some(link.index)).await?;
+        remove_vips(lock, interface, &stay, Place::AllBut(link.index)).await?;
         surroundings.serve(addresses_of(&cast.config), vip_addresses.clone()).await?;
     }
     let present = record.vips.into_iter().filter(|vip| !is_new && vip_addresses.contains(vip)).collect();

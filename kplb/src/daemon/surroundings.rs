@@ -209,8 +209,7 @@ impl Surroundings {
         }
     }
 
-    /// Waits until the kernel has taken this program off the interface: it does so some time after the last pin is gone, and
-    /// "detached" should mean just that.
+    /// Makes sure that the kernel has taken this program off the interface: "detached" should mean just that.
     pub(super) async fn wait_for_detach(&self, program: u32) -> Result<()> {
         let deadline = Instant::now() + DETACH_PATIENCE;
         while let Some(device) = self.netlink.link(self.device.index).await?

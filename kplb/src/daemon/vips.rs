@@ -119,11 +119,15 @@ impl Vips {
     }
 
     /// Puts back what is missing from the interface.
-    pub(super) async fn restore(&mut self, addresses: &[InterfaceAddress]) -> Result<Change> {
+    pub(super) async fn restore(&mut self, addresses: &[InterfaceAddress], lock: &Lock) -> Result<Change> {
         let present: BTreeSet<IpAddr> =
             addresses.iter().filter(|entry| entry.interface == self.interface).map(|entry| entry.address).collect();
         let mut change = Change::Unneeded;
-        for vip in self.held.difference(&present) {
+        let absent: BTreeSet<IpAddr> = self.held.difference(&present).copied().collect();
+        if !absent.is_subset(&self.added) {
+            lock.amend_record(|record| record.vips = self.added.union(&absent).copied().collect())?;
+        }
+        for vip in &absent {
             if self.netlink.add_vip(self.interface, *vip).await? == Change::Done {
                 warn!("something removed the VIP {vip} from the interface: added it again");
                 self.added.insert(*vip);
@@ -144,7 +148,9 @@ impl Vips {
             }));
         }
         // From here on the others may be somebody else's.
-        results.push(lock.amend_record(|record| record.vips = self.added.iter().copied().collect()));
+        if let Err(error) = lock.amend_record(|record| record.vips = self.added.iter().copied().collect()) {
+            error!("{error:#}");
+        }
         first_error(results)
     }
 }

@@ -132,8 +132,8 @@ fn enter(ebpf: &mut Ebpf, site: &Site<'_>, mode: Mode) -> anyhow::Result<Entered
     for directory in site.directories() {
         if mode.is_xdp() { tc::detach_pinned_ingress(directory)? } else { xdp::detach(directory)? }
     }
-    if let Some(filter) = site.before.and_then(|before| before.classic.ingress).filter(|_| mode.is_xdp()) {
-        detach_classic(site.interface, Side::Ingress, filter)?;
+    if mode.is_xdp() && site.before.is_some_and(|before| before.classic.ingress.is_some()) {
+        tc::detach_filters(site.interface, Side::Ingress)?;
     }
     Ok(entered)
 }
@@ -169,10 +169,11 @@ fn pin(link: FdLink, path: &Path) -> anyhow::Result<()> {
 /// Detaches a pinned link, wherever else it may be pinned, and removes the pin: once it returns, no packet meets its program.
 pub(super) fn detach_pinned(path: &Path) -> anyhow::Result<()> {
     if path.exists() {
-        syscall::open_pinned(path, Access::All)
-            .and_then(|link| syscall::detach_link(link.as_fd()))
-            .with_context(|| format!("detach the pinned link {}", path.display()))?;
+        let link = syscall::open_pinned(path, Access::All)
+            .with_context(|| format!("open the pinned link {}", path.display()))?;
+        // The pin first: who finds one takes its link for attached.
         fs::remove_file(path).with_context(|| format!("remove the pin {}", path.display()))?;
+        syscall::detach_link(link.as_fd()).with_context(|| format!("detach what was pinned at {}", path.display()))?;
     }
     Ok(())
 }

@@ -5,7 +5,10 @@
 //! # Minimum kernel version
 //! 6.6 for TCX.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use aya::{
@@ -13,7 +16,7 @@ use aya::{
     programs::{
         LinkOrder, SchedClassifier, TcAttachType,
         links::{FdLink, Link as _},
-        tc::{self, NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions},
+        tc::{self, NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcError},
     },
     util::KernelVersion,
 };
@@ -159,7 +162,7 @@ pub(super) fn detach_pinned_ingress(directory: &Path) -> anyhow::Result<()> {
     detach_pinned(&Side::Ingress.pin(directory))
 }
 
-/// Detaches the program of a side that is pinned in `directory`, or is this filter.
+/// Detaches the program of a side that is pinned in `directory`, or is there by a filter.
 pub(super) fn detach(
     directory: &Path,
     interface: &str,
@@ -167,7 +170,15 @@ pub(super) fn detach(
     classic: Option<ClassicFilter>,
 ) -> anyhow::Result<()> {
     detach_pinned(&side.pin(directory))?;
-    classic.map_or(Ok(()), |filter| detach_classic(interface, side, filter))
+    classic.map_or(Ok(()), |_| detach_filters(interface, side))
+}
+
+/// Detaches kplb's filters of a side, by their names: where there was one, another may be by now. None is as good.
+pub(super) fn detach_filters(interface: &str, side: Side) -> anyhow::Result<()> {
+    match tc::qdisc_detach_program(interface, side.attach_type(), side.program()) {
+        Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.with_context(|| format!("{interface}: detach the filter of {}", side.program())),
+    }
 }
 
 /// Detaches a filter that is pinned nowhere.
@@ -192,11 +203,25 @@ pub fn own_filters(side: Side, programs: &[TcProgram]) -> impl Iterator<Item = (
         .filter_map(move |tc| tc.filter.as_ref().filter(|(_, name)| name == own).map(|(place, _)| (tc.id, *place)))
 }
 
+/// How often the kernel is asked for programs.
+const QUESTIONS: usize = 3;
+
 /// The ids of the programs on a side of an interface that are there by links, the first one first; none where the kernel
 /// knows no such links.
-pub fn tcx_programs(interface: &str, side: Side) -> Vec<u32> {
-    match SchedClassifier::query_tcx(interface, side.attach_type()) {
-        Ok((_, programs)) => programs.iter().map(|program| program.id()).collect(),
-        Err(_) => Vec::new(),
+///
+/// # Errors
+/// If the kernel does not tell.
+pub fn tcx_programs(interface: &str, side: Side) -> anyhow::Result<Vec<u32>> {
+    if !has_tc_links() {
+        return Ok(Vec::new());
     }
+    // Each is opened by its number: there is no answer if one goes meanwhile, whosever it is.
+    let ask = |_| SchedClassifier::query_tcx(interface, side.attach_type());
+    let mut answers = (0..QUESTIONS).map(ask).skip_while(Result::is_err);
+    let (_, programs) = match answers.next() {
+        Some(answer) => answer,
+        None => ask(QUESTIONS),
+    }
+    .with_context(|| format!("{interface}: list the TC programs"))?;
+    Ok(programs.iter().map(|program| program.id()).collect())
 }
