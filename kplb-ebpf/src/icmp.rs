@@ -22,7 +22,7 @@
 use kplb_common::{
     checksum,
     endpoint::Endpoint,
-    flow::{Flow, FlowKey},
+    flow::{Direction, Flow, FlowKey},
     fragment, gate,
     net::{Address as _, TCP},
     node::Node,
@@ -90,7 +90,11 @@ pub fn ingress<F: Family, P: Packet>(packet: &P, node: &Node, layout: &Walked) -
         F::mend(outer, of_hop);
     }
     translate::<F, P>(packet, layout, quoted, flow, Reporter::Replaced);
-    let reason = if way.comes_from_client() { ForwardReason::IcmpToBackend } else { ForwardReason::IcmpToClient };
+    // Read again, and not by `way`: of that, Linux 6.1 takes two values for one, and then has one reason for both.
+    // SAFETY: an entry of the table, which stays readable until the program ends.
+    let direction = unsafe { (&raw const flow.direction).read_volatile() };
+    let is_reply = direction == Direction::ToClient as u8;
+    let reason = if is_reply { ForwardReason::IcmpToClient } else { ForwardReason::IcmpToBackend };
     Verdict::Forward(reason).into()
 }
 
