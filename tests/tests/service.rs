@@ -64,7 +64,7 @@ fn it_says_when_it_serves_lives_and_ends() -> Result<()> {
     let first = manager.next(SOON)?;
     assert!(first.starts_with("READY=1\nSTATUS="), "{first:?}");
     assert!(first.contains("198.18.0.100:6443/tcp"), "{first:?}");
-    assert!(agent.output().contains("ready: "), "{}", agent.output());
+    agent.wait_for_line("ready: ", SOON)?;
 
     let mut last = Instant::now();
     for _ in 0..3 {

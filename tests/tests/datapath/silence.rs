@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use kplb::dataplane::Sighting;
 use kplb_common::{
     flow::Direction,
@@ -28,6 +28,9 @@ const SHORT: Duration = Duration::from_millis(10);
 const LONG: Duration = Duration::from_millis(200);
 /// Longer than a period.
 const LONGER: Duration = Duration::from_millis(600);
+
+/// For moments in which a machine does nothing to be over.
+const SOON: Duration = Duration::from_secs(10);
 
 fn testbed(ingress: Ingress, family: Family) -> Result<Testbed> {
     Testbed::new(ingress, &family.configuration(NAT_PORTS), &family.facts(), AMPLE)
@@ -99,6 +102,10 @@ impl End {
 
 /// What is reported by these steps in an established flow.
 fn reported(testbed: &mut Testbed, end: End, steps: &[Step]) -> Result<Vec<Sighting>> {
+    poll::until_ok("steps without a pause", SOON, || reported_now(testbed, end, steps))
+}
+
+fn reported_now(testbed: &mut Testbed, end: End, steps: &[Step]) -> Result<Vec<Sighting>> {
     testbed.clear_flows()?;
     end.flow.established().iter().try_for_each(|step| take(testbed, step))?;
     // Whatever was reported of the last one.
@@ -106,7 +113,9 @@ fn reported(testbed: &mut Testbed, end: End, steps: &[Step]) -> Result<Vec<Sight
     let interval = Duration::from_nanos(REPORT_INTERVAL_NS);
     poll::until("the interval between two reports", 20 * interval, || start.elapsed() > 2 * interval)?;
     testbed.reports()?;
+    let start = Instant::now();
     steps.iter().try_for_each(|step| take(testbed, step))?;
+    ensure!(start.elapsed() < LONG / 2, "the machine stood still: more time has passed than was meant to");
     testbed.reports()
 }
 

@@ -112,7 +112,8 @@ fn datagrams_stay_together_v6() -> Result<()> {
 /// Packets of more bytes than their length can say, which then is zero: the kernel may put so many segments together if it is
 /// told to (BIG TCP). The interface takes no such packet, so they leave as several.
 fn huge(family: Family) -> Result<()> {
-    const HUGE: usize = 100_000;
+    // More than kernels before 6.6 take from a tap would be no test of theirs (`sock_alloc_send_pskb`: 17 pages).
+    const HUGE: usize = 69_000;
     let mut testbed = testbed(Ingress::Tc, family)?;
     let flow = Flow::new(family, TCP, Kind::Remote);
     let l4 = family.l4_offset();
