@@ -216,12 +216,8 @@ pub fn tcx_programs(interface: &str, side: Side) -> anyhow::Result<Vec<u32>> {
         return Ok(Vec::new());
     }
     // Each is opened by its number: there is no answer if one goes meanwhile, whosever it is.
-    let ask = |_| SchedClassifier::query_tcx(interface, side.attach_type());
-    let mut answers = (0..QUESTIONS).map(ask).skip_while(Result::is_err);
-    let (_, programs) = match answers.next() {
-        Some(answer) => answer,
-        None => ask(QUESTIONS),
-    }
-    .with_context(|| format!("{interface}: list the TC programs"))?;
+    let ask = || SchedClassifier::query_tcx(interface, side.attach_type());
+    let answer = (1..QUESTIONS).fold(ask(), |answer, _| answer.or_else(|_| ask()));
+    let (_, programs) = answer.with_context(|| format!("{interface}: list the TC programs"))?;
     Ok(programs.iter().map(|program| program.id()).collect())
 }
